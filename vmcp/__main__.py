@@ -1,0 +1,5 @@
+"""``python -m vmcp``."""
+
+from vmcp.cli import main
+
+main()
