@@ -1,0 +1,1 @@
+"""MCP as values: no clock, no I/O, no asyncio."""
