@@ -1,0 +1,1 @@
+"""bytes → Config: parse, check, name every problem with its place."""

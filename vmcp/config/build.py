@@ -1,0 +1,231 @@
+"""A document that has passed every check → ``Config``. The rule: no decision about right and wrong is taken here."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from vmcp.config import toolhive
+from vmcp.config.backends import is_remote, strategies
+from vmcp.config.model import (
+    Aggregation,
+    ArgumentOverride,
+    BackendSpec,
+    Concealed,
+    Config,
+    Group,
+    Limits,
+    Override,
+    PoolSpec,
+    SecretRef,
+    Selection,
+    ServerSpec,
+    Text,
+    Timeouts,
+    TlsSpec,
+)
+from vmcp.config.quantities import seconds, size
+from vmcp.config.schema import camel
+from vmcp.config.toolhive import Entry
+from vmcp.config.tree import Document, Path
+
+Data = Mapping[str, Any]
+Resolve = Callable[[Path, str], str]
+
+
+def config(document: Document, resolve: Resolve) -> Config:
+    """The configuration of a document; ``resolve`` makes the file path at a place absolute."""
+    data = document.data
+    groups = _groups(data, resolve)
+    operational: Data = data.get("operational", {})
+    optional: dict[str, Any] = {}
+    if "logLevel" in operational:
+        optional["log_level"] = operational["logLevel"]
+    if "partialFailureMode" in operational.get("failureHandling", {}):
+        optional["partial_failure"] = operational["failureHandling"]["partialFailureMode"]
+    return Config(
+        name=data["name"],
+        groups=groups,
+        group_ref=data.get("groupRef") or (next(iter(groups)) if len(groups) == 1 else None),
+        aggregation=_aggregation(data.get("aggregation", {})),
+        server=_server(data.get("server", {})),
+        digest=hashlib.sha256(msgspec.json.encode(data)).hexdigest(),
+        metadata=MappingProxyType(dict(data.get("metadata", {}))),
+        **optional,
+    )
+
+
+def _groups(data: Data, resolve: Resolve) -> Mapping[str, Group]:
+    found: dict[str, dict[str, BackendSpec]] = {name: {} for name in toolhive.group_names(data)}
+    for entry in toolhive.entries(data):
+        if entry.settings.get("enabled", True):
+            found[entry.group][entry.name] = _backend(entry, data, resolve)
+    bodies: Data = data.get("groups", {})
+    return MappingProxyType(
+        {
+            name: Group(name, MappingProxyType(backends), bodies.get(name, {}).get("description", ""))
+            for name, backends in found.items()
+        }
+    )
+
+
+def _backend(entry: Entry, data: Data, resolve: Resolve) -> BackendSpec:
+    settings, path = entry.settings, entry.path
+    remote = is_remote(settings)
+    return BackendSpec(
+        name=entry.name,
+        group=entry.group,
+        transport="streamable-http" if remote else "stdio",
+        url=settings.get("url"),
+        command=tuple(settings.get("command", ())),
+        env=_texts(settings.get("env", {}), (*path, "env"), resolve),
+        cwd=resolve((*path, "cwd"), settings["cwd"]) if "cwd" in settings else None,
+        protocol=settings.get("protocol", "auto"),
+        required=settings.get("required", False),
+        headers=_headers(entry, data, resolve) if remote else MappingProxyType({}),
+        tls=_tls(entry, resolve),
+        timeouts=_timeouts(entry, data),
+        pool=PoolSpec(**_values(settings.get("pool", {}))),
+        metadata=MappingProxyType(dict(settings.get("metadata", {}))),
+    )
+
+
+def _texts(values: Data, path: Path, resolve: Resolve) -> Mapping[str, Text]:
+    return MappingProxyType({name: _text(value, (*path, name), resolve) for name, value in values.items()})
+
+
+def _text(value: Any, path: Path, resolve: Resolve) -> Text:
+    if isinstance(value, str):
+        return Concealed(value)
+    if "env" in value:
+        return SecretRef(env=value["env"])
+    return SecretRef(file=resolve((*path, "file"), value["file"]))
+
+
+def _headers(entry: Entry, data: Data, resolve: Resolve) -> Mapping[str, Text]:
+    """The backend's own headers and, where its strategy is ``header_injection``, that one."""
+    headers = dict(_texts(entry.settings.get("headers", {}), (*entry.path, "headers"), resolve))
+    default: tuple[Path, Any] = ("outgoingAuth", "default"), data.get("outgoingAuth", {}).get("default", {})
+    path, strategy = next(strategies(data, entry), default)
+    block = strategy.get("headerInjection")
+    if block is not None and block["headerName"].lower() not in {name.lower() for name in headers}:
+        at: Path = (*path, "headerInjection", "headerValue")
+        headers[block["headerName"]] = (
+            SecretRef(env=block["headerValueEnv"])
+            if "headerValueEnv" in block
+            else _text(block["headerValue"], at, resolve)
+        )
+    return MappingProxyType(headers)
+
+
+def _tls(entry: Entry, resolve: Resolve) -> TlsSpec:
+    tls: Data = entry.settings.get("tls", {})
+    bundle = toolhive.ca_bundle(entry.settings)
+
+    def file(key: str) -> str | None:
+        return resolve((*entry.path, "tls", key), tls[key]) if key in tls else None
+
+    return TlsSpec(
+        ca_bundle=resolve((*entry.path, *bundle[0]), bundle[1]) if bundle else None,
+        client_cert=file("clientCertPath"),
+        client_key=file("clientKeyPath"),
+    )
+
+
+def _timeouts(entry: Entry, data: Data) -> Timeouts:
+    """The backend's own; its total, where it sets none, from operational.timeouts."""
+    common: Data = data.get("operational", {}).get("timeouts", {})
+    total = common.get("perWorkload", {}).get(entry.name, common.get("default"))
+    values = {"total": total} if total is not None else {}
+    return Timeouts(**_values(values | entry.settings.get("timeouts", {})))
+
+
+def _aggregation(data: Data) -> Aggregation:
+    given: dict[str, Any] = {}
+    names = {
+        "conflictResolution": "strategy",
+        "excludeAllTools": "exclude_all_tools",
+        "maxNameLength": "max_name_length",
+    }
+    names["defaultToolVisibility"] = "default_tool_visibility"
+    for key, name in names.items():
+        if key in data:
+            given[name] = data[key]
+    config: Data = data.get("conflictResolutionConfig", {})
+    if "prefixFormat" in config:
+        given["prefix_format"] = config["prefixFormat"]
+    return Aggregation(
+        priority_order=tuple(config.get("priorityOrder", ())),
+        tools=_selections(data.get("tools", ())),
+        prompts=_selections(data.get("prompts", ())),
+        resources=_selections(data.get("resources", ())),
+        **given,
+    )
+
+
+def _selections(entries: Any) -> Mapping[str, Selection]:
+    return MappingProxyType({entry["workload"]: _selection(entry) for entry in entries})
+
+
+def _selection(entry: Data) -> Selection:
+    return Selection(
+        filter=tuple(entry["filter"]) if "filter" in entry else None,
+        exclude=tuple(entry.get("exclude", ())),
+        match_on=entry.get("matchOn", "original"),
+        exclude_all=entry.get("excludeAll", False),
+        read_only_only=entry.get("readOnlyOnly", False),
+        overrides=MappingProxyType({name: _override(each) for name, each in entry.get("overrides", {}).items()}),
+    )
+
+
+def _override(data: Data) -> Override:
+    annotations = data.get("annotations")
+    return Override(
+        name=data.get("name"),
+        title=data.get("title"),
+        description=data.get("description"),
+        annotations=MappingProxyType(dict(annotations)) if annotations is not None else None,
+        arguments=MappingProxyType({name: _argument(each) for name, each in data.get("arguments", {}).items()}),
+    )
+
+
+def _argument(data: Data) -> ArgumentOverride:
+    def json(key: str) -> bytes | None:
+        return msgspec.json.encode(data[key]) if key in data else None
+
+    return ArgumentOverride(
+        name=data.get("name"),
+        description=data.get("description"),
+        default=json("default"),
+        fixed=json("fixed"),
+        hide=data.get("hide", False),
+    )
+
+
+def _server(data: Data) -> ServerSpec:
+    given = {name: data[key] for key, name in _SERVER.items() if key in data}
+    return ServerSpec(
+        port=int(data.get("port", ServerSpec().port)),
+        allowed_hosts=tuple(data.get("allowedHosts", ())),
+        allowed_origins=tuple(data.get("allowedOrigins", ())),
+        limits=Limits(**_values(data.get("limits", {}))),
+        **given,
+    )
+
+
+_SERVER = {"host": "host", "publicUrl": "public_url", "allowAnonymousNetwork": "allow_anonymous_network"}
+_BYTES = frozenset({"body_bytes", "in_flight_body_bytes", "header_bytes", "response_bytes", "list_bytes"})
+_NAMES = {camel(name): name for kind in (Limits, PoolSpec, Timeouts) for name in kind.__dataclass_fields__}
+
+
+def _values(data: Data) -> dict[str, Any]:
+    """Durations, sizes and counts under the names of the model; what the model has not is refused before or harmless."""
+    return {_NAMES[key]: _value(_NAMES[key], value) for key, value in data.items() if key in _NAMES}
+
+
+def _value(name: str, value: Any) -> float | int:
+    if name in _BYTES:
+        return size(value)
+    return seconds(value) if isinstance(value, str) else int(value)

@@ -1,0 +1,200 @@
+"""The configuration as values. What is not here is not configurable.
+
+Durations are seconds, sizes bytes, mappings keep the order of the file. A ``SecretRef`` is resolved when a backend comes
+alive, never here, so that ``validate`` needs no secret.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+Strategy = Literal["prefix", "priority", "manual"]
+Transport = Literal["stdio", "streamable-http"]
+MatchOn = Literal["original", "advertised"]
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret will come from: an environment variable or a file, resolved late. Its value is never held here."""
+
+    env: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{{env: {self.env}}}" if self.env else f"{{file: {self.file}}}"
+
+
+class Concealed(str):
+    """Text that may be a secret: it is a string like any other, but its ``repr`` does not tell it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+Text = str | SecretRef
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a backend may take, in seconds."""
+
+    connect: float = 2.0
+    first_byte: float = 30.0
+    total: float = 120.0
+    idle_stream: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """Connections kept to one HTTP backend; times in seconds."""
+
+    max_size: int = 64
+    idle_timeout: float = 300.0
+    acquire_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """Files for TLS towards a backend."""
+
+    ca_bundle: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """One MCP server. ``protocol`` is "auto" or a revision."""
+
+    name: str
+    group: str
+    transport: Transport
+    url: str | None = None
+    command: tuple[str, ...] = ()
+    env: Mapping[str, Text] = field(default_factory=lambda: MappingProxyType({}))
+    cwd: str | None = None
+    protocol: str = "auto"
+    required: bool = False
+    headers: Mapping[str, Text] = field(default_factory=lambda: MappingProxyType({}))
+    tls: TlsSpec = TlsSpec()
+    timeouts: Timeouts = Timeouts()
+    pool: PoolSpec = PoolSpec()
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentOverride:
+    """How one argument of a tool is shown and filled. ``default`` and ``fixed`` are JSON texts; None means not set."""
+
+    name: str | None = None
+    description: str | None = None
+    default: bytes | None = None
+    fixed: bytes | None = None
+    hide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What is changed on one tool, prompt, resource or template, by its original name or URI."""
+
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    annotations: Mapping[str, bool | str] | None = None
+    arguments: Mapping[str, ArgumentOverride] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of one backend is advertised. ``filter`` None means everything; globs know ``*`` and ``?``."""
+
+    filter: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    match_on: MatchOn = "original"
+    exclude_all: bool = False
+    read_only_only: bool = False
+    overrides: Mapping[str, Override] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """How many catalogs become one. The three mappings are by backend name; absent means no entry for that backend."""
+
+    strategy: Strategy = "prefix"
+    prefix_format: str = "{workload}_"
+    priority_order: tuple[str, ...] = ()
+    tools: Mapping[str, Selection] = field(default_factory=lambda: MappingProxyType({}))
+    prompts: Mapping[str, Selection] = field(default_factory=lambda: MappingProxyType({}))
+    resources: Mapping[str, Selection] = field(default_factory=lambda: MappingProxyType({}))
+    exclude_all_tools: bool = False
+    default_tool_visibility: Literal["allow", "deny"] = "allow"
+    max_name_length: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Backends served together at ``/<name>/mcp``."""
+
+    name: str
+    backends: Mapping[str, BackendSpec]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may send; sizes in bytes, times in seconds. Names of the keys are the same in camelCase."""
+
+    body_bytes: int = 1 << 20
+    header_bytes: int = 32 << 10
+    header_count: int = 100
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    keep_alive: float = 60.0
+    in_flight_body_bytes: int = 64 << 20
+    json_depth: int = 64
+    json_nodes: int = 200_000
+    response_bytes: int = 16 << 20
+    list_bytes: int = 32 << 20
+    sessions: int = 10_000
+    session_idle: float = 1800.0
+    page_size: int = 1000
+    shutdown_grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """The listener."""
+
+    host: str = "127.0.0.1"
+    port: int = 4483
+    allow_anonymous_network: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    public_url: str | None = None
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything. ``group_ref`` is the group at ``/mcp`` (None: there is none); ``digest`` names this very content."""
+
+    name: str
+    groups: Mapping[str, Group]
+    group_ref: str | None
+    aggregation: Aggregation
+    server: ServerSpec
+    digest: str
+    partial_failure: Literal["fail", "best_effort"] = "best_effort"
+    start_deadline: float = 5.0
+    log_level: str = "info"
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def backends(self) -> tuple[BackendSpec, ...]:
+        """Every enabled backend, in the order of the file."""
+        return tuple(spec for group in self.groups.values() for spec in group.backends.values())

@@ -1,0 +1,140 @@
+"""What the schema knows and this release cannot do yet.
+
+The rule: a key that would have no effect is refused, never ignored. Building a feature removes its line here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmcp import __version__
+from vmcp.config.rules import Rule
+from vmcp.config.tree import Document, Path
+from vmcp.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuilt:
+    """A place (``*`` is any key or element), the feature that it belongs to, and values that need no feature."""
+
+    place: str
+    feature: str
+    harmless: tuple[object, ...] = ()
+
+
+_BACKENDS = ("groups.*.backends.*.", "backends.*.")
+_STRATEGIES = ("outgoingAuth.default.", "outgoingAuth.backends.*.", *(f"{b}auth." for b in _BACKENDS))
+_BLOCKS = "tokenExchange serviceAccount basic bearer apiKey oauth awsSts upstreamInject obo xaa"
+_HEALTH = "healthCheckInterval unhealthyThreshold healthCheckTimeout statusReportingInterval"
+_SHARED_REDIS = "shared state in Redis"
+_REPLICAS = "replicas and load balancing"
+_STRATEGY = "this outgoing strategy"
+
+TABLE: tuple[Unbuilt, ...] = (
+    Unbuilt("incomingAuth.type", "incoming authentication", ("anonymous",)),
+    Unbuilt("incomingAuth.oidc", "incoming authentication"),
+    Unbuilt("incomingAuth.authz.type", "authorization by Cedar policies", ("none",)),
+    *(
+        Unbuilt(f"incomingAuth.authz.{key}", "authorization by Cedar policies")
+        for key in [
+            "policies",
+            "entitiesJson",
+            "primaryUpstreamProvider",
+            "groupClaimName",
+            "roleClaimName",
+            "groupEntityType",
+        ]
+    ),
+    Unbuilt("outgoingAuth.source", "discovery of strategies in Kubernetes", ("inline",)),
+    *(Unbuilt(f"{at}type", _STRATEGY, ("unauthenticated", "header_injection")) for at in _STRATEGIES),
+    *(Unbuilt(f"{at}{block}", _STRATEGY) for at in _STRATEGIES for block in _BLOCKS.split()),
+    *(Unbuilt(f"{at}transport", "this transport", ("stdio", "streamable-http")) for at in _BACKENDS),
+    *(Unbuilt(f"{at}isolation", "isolation other than 'shared'", ("shared",)) for at in _BACKENDS),
+    *(Unbuilt(f"{at}endpoints", _REPLICAS) for at in _BACKENDS),
+    *(Unbuilt(f"{at}loadBalancing", _REPLICAS) for at in _BACKENDS),
+    *(Unbuilt(f"{at}tags", "routing rules", ([],)) for at in _BACKENDS),
+    *(Unbuilt(f"{at}concurrency", "limits on concurrency") for at in _BACKENDS),
+    *(Unbuilt(f"{at}allow", "questions of backends to clients") for at in _BACKENDS),
+    *(Unbuilt(f"{at}pool.minSize", "connections kept open in advance", (0,)) for at in _BACKENDS),
+    *(
+        Unbuilt(f"{at}pool.{key}", "validation of pooled connections")
+        for at in _BACKENDS
+        for key in ("validationInterval", "retryAttempts", "retryDelay")
+    ),
+    Unbuilt("aggregation.tools.*.toolConfigRef", "references to Kubernetes objects"),
+    Unbuilt("compositeTools", "composite tools", ([],)),
+    Unbuilt("compositeToolRefs", "references to Kubernetes objects", ([],)),
+    *(Unbuilt(f"operational.failureHandling.{key}", "health checks") for key in _HEALTH.split()),
+    Unbuilt("operational.failureHandling.circuitBreaker", "the circuit breaker"),
+    Unbuilt("operational.listChanged", "list_changed notifications"),
+    Unbuilt("telemetry", "telemetry"),
+    Unbuilt("audit", "the audit log"),
+    Unbuilt("optimizer", "search over tools"),
+    Unbuilt("codeMode", "code mode"),
+    Unbuilt("sessionStorage.provider", _SHARED_REDIS, ("memory",)),
+    *(Unbuilt(f"sessionStorage.{key}", _SHARED_REDIS) for key in ("address", "db", "keyPrefix", "password")),
+    Unbuilt("rateLimiting", "rate limits"),
+    Unbuilt("passthroughHeaders", "headers passed through to backends", ([],)),
+    Unbuilt("personas", "personas", ({},)),
+    Unbuilt("routing", "routing rules", ([],)),
+    Unbuilt("tools", "custom tools", ({},)),
+    Unbuilt("prompts", "custom prompts", ({},)),
+    Unbuilt("resources", "custom resources", ({},)),
+    Unbuilt("vars", "variables", ({},)),
+    Unbuilt("cache", "the cache"),
+    Unbuilt("server.paths.mcp", "other paths", ("/mcp",)),
+    *(Unbuilt(f"server.paths.{key}", "the legacy SSE and WebSocket endpoints") for key in ("sse", "message", "ws")),
+    Unbuilt("server.workers", "several processes", (1,)),
+    Unbuilt("server.trustedProxies", "trusted proxies", ([],)),
+    Unbuilt("server.tls", "TLS of the listener"),
+    Unbuilt("admin", "administration"),
+    Unbuilt("state.store", _SHARED_REDIS, ("memory",)),
+    Unbuilt("state.redis", _SHARED_REDIS),
+    Unbuilt("state.keys", "sealed state"),
+)
+
+
+def unbuilt(document: Document) -> tuple[Problem, ...]:
+    """A problem for each feature that is asked for and not there; once for each map that asks."""
+    found: dict[tuple[str, Path], Problem] = {}
+    for entry in TABLE:
+        for path, value in places(document.data, tuple(entry.place.split("."))):
+            if not _harmless(value, entry.harmless) and path not in document.broken:
+                found.setdefault((entry.feature, path[:-1]), _problem(document, entry, path, value))
+    return tuple(found.values())
+
+
+def places(value: Any, steps: tuple[str, ...], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every place of the data that a pattern fits, with its value."""
+    if not steps:
+        yield path, value
+        return
+    step, rest = steps[0], steps[1:]
+    if step != "*":
+        if isinstance(value, dict) and step in value:
+            yield from places(value[step], rest, (*path, step))
+        return
+    for key, member in _members(value):
+        yield from places(member, rest, (*path, key))
+
+
+def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from enumerate(value)
+
+
+def _harmless(value: object, harmless: tuple[object, ...]) -> bool:
+    if isinstance(value, Mapping) and value.get("enabled") is False:
+        return True
+    return any(type(value) is type(each) and value == each for each in harmless)
+
+
+def _problem(document: Document, entry: Unbuilt, path: Path, value: object) -> Problem:
+    scalar = isinstance(value, str) and bool(entry.harmless)
+    what = f"{document.show(path, value)} is " if scalar else ""
+    message = f"{what}not built yet in vmcp {__version__}; this release cannot honour it"
+    instead = f"use {' or '.join(str(each) for each in entry.harmless)}, or " if scalar else ""
+    hint = f"{instead}remove it: {entry.feature} will come with a later release"
+    return document.problem(Rule.NOT_BUILT, path, message, hint, key=not scalar)
