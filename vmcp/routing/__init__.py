@@ -1,0 +1,1 @@
+"""Config + catalogs → RoutingTable. Pure: the same input gives the same table."""
