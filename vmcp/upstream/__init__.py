@@ -1,0 +1,1 @@
+"""Towards the backends: connections, negotiation, discovery, calls."""

@@ -1,0 +1,70 @@
+"""From an endpoint to a connected transport, whichever of its addresses answers.
+
+Rule: a dead address never uses up the time of those after it; and a cancelled attempt leaves no socket behind, which is
+why neither asyncio's happy eyeballs (they lose one, CPython 3.11) nor uvloop's order (one after the other) is used.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+
+from vmcp.upstream.endpoint import Endpoint
+
+_SHORTEST = 0.25  # RFC 8305, 8: what an address gets at least before the next one is tried
+_ELSEWHERE = "its TLS certificate is for another host"
+_UNTRUSTED = {10: "its TLS certificate has expired", 62: _ELSEWHERE, 64: _ELSEWHERE}  # of OpenSSL: a name, an address
+
+
+async def dial(protocol: asyncio.Protocol, target: Endpoint, until: float) -> None:
+    """Connect ``protocol`` before the loop time ``until``; raises ``OSError``, which ``TimeoutError`` is one of."""
+    loop = asyncio.get_running_loop()
+    failure = OSError("no address")
+    async with asyncio.timeout_at(until):
+        addresses = await _addresses(target, loop)
+        for left in range(len(addresses), 0, -1):
+            now = loop.time()
+            share = now + max((until - now) / left, _SHORTEST)
+            try:
+                async with asyncio.timeout_at(min(share, until) if left > 1 else None):
+                    await _attempt(protocol, target, addresses[-left], loop)
+                return
+            except OSError as error:
+                failure = error
+    raise failure
+
+
+async def _addresses(target: Endpoint, loop: asyncio.AbstractEventLoop) -> Sequence[str]:
+    try:
+        return [str(ipaddress.ip_address(target.host))]
+    except ValueError:
+        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    return _alternate([str(address[0]) for *_, address in found])
+
+
+def _alternate(addresses: Sequence[str]) -> list[str]:
+    """The resolver's order, but the two families take turns (RFC 8305, 4)."""
+    first = [a for a in addresses if (":" in a) == (":" in addresses[0])]
+    second = [a for a in addresses if a not in first]
+    return sorted(addresses, key=lambda a: (2 * first.index(a)) if a in first else 2 * second.index(a) + 1)
+
+
+async def _attempt(protocol: asyncio.Protocol, target: Endpoint, address: str, loop: asyncio.AbstractEventLoop) -> None:
+    name = target.host if target.tls else None
+    await loop.create_connection(lambda: protocol, address, target.port, ssl=target.tls, server_hostname=name)
+
+
+def why(error: OSError) -> str:
+    """Why no connection came about, in words that name no host: those of the libraries do."""
+    if isinstance(error, socket.gaierror):
+        return "its host name cannot be resolved"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _UNTRUSTED.get(error.verify_code, "its TLS certificate is not trusted")
+    if isinstance(error, ssl.SSLError):
+        return "the TLS handshake failed"
+    if error.errno == errno.ECONNREFUSED:
+        return "connection refused"
+    return os.strerror(error.errno).lower() if error.errno else "the connection failed"

@@ -1,0 +1,298 @@
+"""The connections to one backend: how many, who gets which, and when one is closed.
+
+Rule: every slot is either idle, lent, or free, and changes hands synchronously; no cancellation can come in between.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from vmcp.config.model import PoolSpec, Timeouts
+from vmcp.errors import Code, Unavailable, WireError
+from vmcp.upstream.dial import dial, why
+from vmcp.upstream.endpoint import Endpoint
+from vmcp.upstream.http1 import Connection, Dropped, Response, UnsentOverdue, UnsentUnavailable
+
+MAX_WAITING = 10_000
+_FAREWELL = 1.0
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"te", b"upgrade", b"expect"}
+)
+_METHOD = re.compile(rb"[A-Z]+")
+_GOOD_NAMES = 1024
+_good_names: set[bytes] = set()  # names of headers found to be sendable
+
+
+class Pool:
+    """Keep-alive connections to one endpoint. ``name`` is the backend's, for errors; only the event loop changes it."""
+
+    def __init__(
+        self, endpoint: Endpoint, spec: PoolSpec, timeouts: Timeouts, *, max_response: int, name: str = "backend"
+    ) -> None:
+        self.name = name
+        self.timeouts = timeouts
+        self.max_response = max_response
+        self._endpoint = endpoint
+        self._spec = spec
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiters: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
+        self._starts: dict[bytes, bytes] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._live: set[Connection] = set()
+        self._gone: asyncio.Future[None] | None = None
+
+    @property
+    def active(self) -> int:
+        """Slots that a call holds: connecting, waiting for a response, or reading one."""
+        return len(self._open) - len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """Connections kept alive for the next call."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot."""
+        return len(self._waiters)
+
+    # ---- requests
+
+    async def request(
+        self,
+        method: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        total: float | None = None,
+        replay: bool = False,
+    ) -> Response:
+        """Send a request and return its response as soon as the head is there.
+
+        ``total`` is an absolute deadline in loop time. ``replay`` allows to send once more what a kept-alive connection
+        lost without a byte of answer (RFC 9112, 9.3.1): only for requests that may run twice.
+        """
+        data = self._request(method, headers, body)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        latest = now + self.timeouts.total
+        if total is not None and total < latest:
+            latest = total
+        if latest <= now:
+            raise UnsentOverdue(self.name, "timeouts.total", 0.0)
+        connection = self._take(now, loop)
+        if connection is None or connection.transport is None:
+            connection = await self._ready(connection, latest, loop)
+        try:
+            return await connection.ask(data, method == b"HEAD", now, latest)
+        except Dropped:
+            if not replay:
+                raise
+        self._close_idle()  # they are as old as the one that failed
+        connection = await self._ready(self._take(now, loop), latest, loop)
+        return await connection.ask(data, method == b"HEAD", now, latest)
+
+    def _request(self, method: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
+        """The bytes of a request: one write, so that it is one packet where it fits."""
+        start = self._starts.get(method) or self._start(method)
+        if unknown := [name for name, _ in headers if name not in _good_names]:
+            _check_names(unknown, self.name)
+        fields = b"".join([b"%b: %b\r\n" % header for header in headers])
+        count = len(headers)
+        if fields.count(b"\r") != count or fields.count(b"\n") != count or b"\0" in fields:
+            raise WireError(f"a header for backend '{self.name}' holds a line end or a NUL")
+        if body or method == b"POST":
+            return b"%b%bcontent-length: %d\r\n\r\n%b" % (start, fields, len(body), body)
+        return b"%b%b\r\n" % (start, fields)
+
+    def _start(self, method: bytes) -> bytes:
+        if _METHOD.fullmatch(method) is None:
+            raise WireError("a method that cannot be sent")
+        target, host = self._endpoint.path.encode("ascii"), self._endpoint.host_header
+        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n" % (method, target, host)
+        if len(self._starts) < 16:
+            self._starts[method] = start
+        return start
+
+    # ---- slots
+
+    def _take(self, now: float, loop: asyncio.AbstractEventLoop) -> Connection | None:
+        """The connection used last, else a free slot (a connection without transport), else None."""
+        if self._closed:
+            raise UnsentUnavailable(self.name, "it is being closed", Code.TRANSPORT_CLOSED)
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable(now):
+                return connection
+            self.discard(connection)
+        return self._slot(loop) if len(self._open) < self._spec.max_size else None
+
+    def _slot(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        connection = Connection(self, loop)
+        self._open.add(connection)
+        return connection
+
+    async def _ready(self, connection: Connection | None, latest: float, loop: asyncio.AbstractEventLoop) -> Connection:
+        """The slow path: wait in line if there is no ``connection``, and connect if it is only a slot."""
+        if connection is None:
+            connection = await self._acquire(loop.time(), latest, loop)
+        if connection.transport is None:
+            await self._connect(connection, loop.time(), latest)
+        return connection
+
+    async def _acquire(self, now: float, latest: float, loop: asyncio.AbstractEventLoop) -> Connection:
+        """Wait in line for a connection or a slot."""
+        if len(self._waiters) >= MAX_WAITING:
+            raise UnsentUnavailable(self.name, "too many calls wait for a connection")
+        until = now + self._spec.acquire_timeout
+        first = False
+        while True:
+            future: asyncio.Future[Connection] = loop.create_future()
+            self._waiters[future] = None
+            if first:
+                self._waiters.move_to_end(future, last=False)
+            connection = await self._turn(future, min(until, latest), latest - now)
+            if connection.transport is None or connection.usable(loop.time()):
+                return connection
+            # It died between being handed over and our waking up: that is not a reason to go to the end of the line.
+            self.discard(connection)
+            if (free := self._take(now, loop)) is not None:
+                return free
+            first = True
+
+    async def _turn(self, future: "asyncio.Future[Connection]", at: float, allowed: float) -> Connection:
+        timer = future.get_loop().call_at(at, self._expire, future, allowed)
+        kept = False
+        try:
+            connection = await future
+            kept = True
+        finally:
+            timer.cancel()
+            if not kept:
+                self._forget(future)
+        return connection
+
+    def _expire(self, future: "asyncio.Future[Connection]", allowed: float) -> None:
+        if not future.done():
+            limit = self._spec.acquire_timeout
+            late = ("timeouts.total", round(allowed, 3)) if allowed < limit else ("pool.acquireTimeout", limit)
+            future.set_exception(UnsentOverdue(self.name, *late))
+
+    def _forget(self, future: "asyncio.Future[Connection]") -> None:
+        """A waiter left; what it was given in the same moment goes to the next one."""
+        self._waiters.pop(future, None)
+        if future.done() and not future.cancelled() and future.exception() is None:
+            connection = future.result()
+            if connection.transport is None:
+                self.discard(connection)
+            else:
+                self.release(connection)
+
+    def _next_waiter(self) -> "asyncio.Future[Connection] | None":
+        while self._waiters:
+            future, _ = self._waiters.popitem(last=False)
+            if not future.done():
+                return future
+        return None
+
+    # ---- what connections tell
+
+    def lost(self, connection: Connection) -> None:
+        """A transport is gone."""
+        self._live.discard(connection)
+        if self._gone is not None and not self._live and not self._gone.done():
+            self._gone.set_result(None)
+
+    def release(self, connection: Connection) -> None:
+        """Lend the connection to the one who has waited longest, or keep it."""
+        if connection not in self._open:
+            return
+        now = connection.loop.time()
+        connection.idle_since = now
+        if not connection.usable(now):
+            self.discard(connection)
+        elif (waiter := self._next_waiter()) is not None:
+            waiter.set_result(connection)
+        else:
+            self._idle.append(connection)
+            if self._sweep is None:
+                self._sweep = connection.loop.call_at(now + self._spec.idle_timeout, self._close_old, connection.loop)
+
+    def discard(self, connection: Connection) -> None:
+        """Close the connection; its slot is free at once, or belongs to the one who has waited longest."""
+        if connection not in self._open:
+            return
+        self._open.remove(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        connection.abort()
+        if (waiter := self._next_waiter()) is not None:
+            waiter.set_result(self._slot(connection.loop))
+
+    def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The sweep: the oldest stand first, as the one used last is taken first."""
+        self._sweep = None
+        oldest = loop.time() - self._spec.idle_timeout
+        for connection in [c for c in self._idle if c.idle_since <= oldest]:
+            self.discard(connection)
+        if self._idle:
+            self._sweep = loop.call_at(self._idle[0].idle_since + self._spec.idle_timeout, self._close_old, loop)
+
+    def _close_idle(self) -> None:
+        for connection in list(self._idle):
+            self.discard(connection)
+
+    # ---- connecting
+
+    async def _connect(self, connection: Connection, now: float, latest: float) -> None:
+        until = min(now + self.timeouts.connect, latest)
+        connected = False
+        try:
+            await dial(connection, self._endpoint, until)
+            connected = True
+        except OSError as error:
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours, not ETIMEDOUT
+                raise self._late(now, latest) from error
+            raise UnsentUnavailable(self.name, why(error), Code.CONNECTION_FAILED) from error
+        finally:
+            if not connected:
+                self.discard(connection)
+        if connection not in self._open:
+            connection.abort()
+            raise UnsentUnavailable(self.name, "the connection closed at once", Code.TRANSPORT_CLOSED)
+        self._live.add(connection)
+
+    def _late(self, now: float, latest: float) -> UnsentOverdue:
+        if latest < now + self.timeouts.connect:
+            return UnsentOverdue(self.name, "timeouts.total", round(latest - now, 3))
+        return UnsentOverdue(self.name, "timeouts.connect", self.timeouts.connect)
+
+    async def close(self) -> None:
+        """Close every connection; calls under way and waiting end with ``Unavailable``. The pool is spent then."""
+        self._closed = True
+        gone = Unavailable(self.name, "the connection was closed by the gateway", Code.TRANSPORT_CLOSED)
+        while (waiter := self._next_waiter()) is not None:
+            waiter.set_exception(UnsentUnavailable(self.name, "it is being closed", Code.TRANSPORT_CLOSED))
+        for connection in list(self._open):
+            connection.abort(gone)
+            self.discard(connection)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        if self._live:
+            self._gone = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self._gone
+
+
+def _check_names(names: Sequence[bytes], backend: str) -> None:
+    for name in names:
+        if _TOKEN.fullmatch(name) is None or name.lower() in _OURS:
+            raise WireError(f"a header for backend '{backend}' has a name that cannot be sent")
+        if len(_good_names) < _GOOD_NAMES:
+            _good_names.add(name)
