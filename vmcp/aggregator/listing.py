@@ -1,0 +1,119 @@
+"""Lists as a client sees them: one page at a time, in the order of the table, in the words of its era.
+
+The rule: a cursor holds all that is needed to go on (the last name that was given out), so it outlives a new table, and a
+cursor that is not ours is refused.
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+
+from vmcp import __version__
+from vmcp.call import Call, Complete
+from vmcp.errors import Code, McpError
+from vmcp.protocol import envelope
+from vmcp.protocol.jsonrpc import encode
+from vmcp.routing.catalog import Kind
+from vmcp.routing.table import Face, Route
+
+KINDS = {
+    "tools/list": Kind.TOOL,
+    "prompts/list": Kind.PROMPT,
+    "resources/list": Kind.RESOURCE,
+    "resources/templates/list": Kind.TEMPLATE,
+}
+FRESH_MS = 30_000
+"""How long a client may keep a list of 2026-07-28 (``ttlMs``); nothing while a backend has yet to answer."""
+
+
+class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    kind: str
+    after: str
+
+
+def page(call: Call, size: int) -> Complete:
+    """One page of the list that ``call`` asks for. Raises ``McpError`` for a cursor that leads nowhere."""
+    kind = KINDS[call.method]
+    routes = call.face.listing.get(kind, ())
+    start = _start(call.tree.get("cursor"), kind, routes)
+    shown = routes[start : start + size]
+    modern = call.peer.revision.modern
+    entries = b",".join(route.modern if modern else route.handshake for route in shown)
+    parts = [b'"%b":[%b]' % (kind.value.encode(), entries)]
+    if start + size < len(routes):
+        parts.append(b'"nextCursor":"%b"' % _cursor(kind, shown[-1].name))
+    return Complete(b"{%b}" % b",".join([*_frame(call, cached=True), *parts]), call.peer.revision)
+
+
+def _start(cursor: object, kind: Kind, routes: tuple[Route, ...]) -> int:
+    if cursor is None:
+        return 0
+    found = _decoded(cursor)
+    if found is not None and found.kind == kind.value:
+        for index, route in enumerate(routes):
+            if route.name == found.after:
+                return index + 1
+    raise McpError(Code.INVALID_PARAMS, "Invalid params: this cursor leads nowhere (any more); list again without one")
+
+
+def _decoded(cursor: object) -> _Cursor | None:
+    if not isinstance(cursor, str):
+        return None
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=_Cursor)
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        return None
+
+
+def _cursor(kind: Kind, after: str) -> bytes:
+    return base64.urlsafe_b64encode(encode(_Cursor(kind.value, after)))
+
+
+def _frame(call: Call, *, cached: bool) -> list[bytes]:
+    """What every result of 2026-07-28 begins with; nothing before it."""
+    if not call.peer.revision.modern:
+        return []
+    parts = [b'"resultType":"complete"', b'"_meta":{"%b":%b}' % (envelope.SERVER_INFO.encode(), _info(call.face))]
+    if cached:
+        ttl = 0 if call.face.missing else FRESH_MS
+        parts.append(b'"ttlMs":%d,"cacheScope":"private"' % ttl)
+    return parts
+
+
+def _info(face: Face) -> bytes:
+    return encode({"name": face.name, "version": __version__})
+
+
+def result(call: Call, told: dict[str, Any], *, cached: bool = False) -> Complete:
+    """A result that vmcp gives itself."""
+    parts = _frame(call, cached=cached)
+    inner = encode(told)[1:-1]
+    return Complete(b"{%b}" % b",".join([*parts, inner] if inner else parts), call.peer.revision)
+
+
+def welcome(call: Call) -> Complete:
+    """The result of ``initialize``; the door has put the agreed revision into the peer."""
+    face = call.face
+    told: dict[str, Any] = {
+        "protocolVersion": str(call.peer.revision),
+        "capabilities": face.capabilities,
+        "serverInfo": {"name": face.name, "version": __version__},
+    }
+    if face.instructions:
+        told["instructions"] = face.instructions
+    return result(call, _plain(told))
+
+
+def discovery(call: Call) -> Complete:
+    """The result of ``server/discover``."""
+    told: dict[str, Any] = {"supportedVersions": list(envelope.SUPPORTED), "capabilities": call.face.capabilities}
+    if call.face.instructions:
+        told["instructions"] = call.face.instructions
+    return result(call, _plain(told), cached=True)
+
+
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    capabilities = {key: dict(value) for key, value in told["capabilities"].items()}
+    return {**told, "capabilities": capabilities}
