@@ -1,0 +1,140 @@
+"""One event, two forms: a JSON line and a line on a screen.
+
+Rule: an event is always one line, whatever a backend has put into it.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from vmcp.cli import logs
+
+
+def record(
+    message: str, level: int = logging.INFO, error: BaseException | None = None, **extra: Any
+) -> logging.LogRecord:
+    info = (type(error), error, error.__traceback__) if error is not None else None
+    found = logging.LogRecord("vmcp.test", level, __file__, 1, message, (), info)
+    found.__dict__.update(extra)
+    return found
+
+
+EVIL = "a\nb\r\x1b[31mc\x07\u2028d\u202ee\x9b1m"
+
+
+def test_a_json_line_has_time_level_logger_message_and_facts() -> None:
+    line = logs.JsonLines().format(record("backend up", backend="b", tools=3, seconds=0.5))
+    told = json.loads(line)
+    assert told | {"ts": ""} == {
+        "ts": "",
+        "level": "info",
+        "logger": "vmcp.test",
+        "msg": "backend up",
+        "backend": "b",
+        "tools": 3,
+        "seconds": 0.5,
+    }
+    assert len(told["ts"]) == len("2026-01-01T00:00:00.000Z")
+
+
+@pytest.mark.parametrize("value", [EVIL, {1, 2}, object(), b"x", float("nan"), ValueError("x"), {"k": [EVIL]}, 10**30])
+def test_whatever_is_said_is_one_json_line(value: object) -> None:
+    line = logs.JsonLines().format(record("event", thing=value))
+    assert "\n" not in line
+    assert "\r" not in line
+    assert "\x1b" not in line
+    assert "thing" in json.loads(line)
+
+
+def test_an_exception_is_in_its_line() -> None:
+    try:
+        raise ZeroDivisionError("why")
+    except ZeroDivisionError as error:
+        given = record("unexpected failure", logging.ERROR, error, incident="ab")
+    line = logs.JsonLines().format(given)
+    assert "\n" not in line
+    assert "ZeroDivisionError: why" in json.loads(line)["exception"]
+    screen = logs.Screen().format(given)
+    assert screen.splitlines()[0].endswith("error   unexpected failure incident=ab")
+    assert "Traceback" in screen
+
+
+UP = {"backend": "notes", "transport": "stdio", "revision": "2025-11-25", "seconds": 0.0124}
+DRAWN: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("backend up", {**UP, "tools": 2}, ["✓ notes", "stdio", "2025-11-25", "2 tools", "12 ms"]),
+    ("backend up", {**UP, "tools": 1, "prompts": 1, "seconds": 2.04}, ["1 tool, 1 prompt", "2.0 s"]),
+    ("backend up", {**UP, "resources": 3, "resourceTemplates": 1}, ["3 resources, 1 template"]),
+    ("backend up", UP, ["nothing"]),
+    ("backend down", {**UP, "why": "it is gone", "seconds": 0.5}, ["✗ notes", "it is gone", "(retry in 500 ms)"]),
+    ("listening", {"url": "http://h:1", "faces": ["/mcp", "/g/mcp"]}, ["http://h:1/mcp\n", "http://h:1/g/mcp"]),
+    (
+        "ready",
+        {"faces": {"/mcp": {"tools": 5}, "/g/mcp": {}}, "up": 1, "backends": 1},
+        ["/mcp: 5 tools", "/g/mcp: nothing", "Ready. Ctrl-C stops."],
+    ),
+    ("not ready", {"faces": {}, "up": 1, "backends": 2}, ["Degraded: 1 of 2 backends up"]),
+    ("stopping", {}, ["Stopping"]),
+    ("stopped", {}, ["Stopped."]),
+]
+
+
+@pytest.mark.parametrize(("message", "facts", "parts"), DRAWN)
+def test_a_known_event_is_drawn(message: str, facts: dict[str, Any], parts: list[str]) -> None:
+    line = logs.Screen().format(record(message, **facts))
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        record("something", logging.WARNING, line=EVIL),
+        record("backend down", **{**UP, "why": EVIL}),
+        record(EVIL),
+    ],
+)
+def test_a_backend_cannot_paint_on_the_screen(given: logging.LogRecord) -> None:
+    line = logs.Screen().format(given)
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+
+
+def test_an_unknown_event_has_its_facts_behind_it() -> None:
+    line = logs.Screen().format(record("breaker opened", logging.WARNING, backend="b", nothing=None))
+    assert line.endswith("warning breaker opened backend=b")
+
+
+@pytest.fixture
+def _as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("_as_it_was")
+@pytest.mark.parametrize(
+    ("form", "terminal", "expected"),
+    [
+        ("auto", True, logs.Screen),
+        ("auto", False, logs.JsonLines),
+        ("text", False, logs.Screen),
+        ("json", True, logs.JsonLines),
+    ],
+)
+def test_people_get_a_screen_and_machines_get_json(
+    monkeypatch: pytest.MonkeyPatch, form: str, terminal: bool, expected: type[logging.Formatter]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    logs.configure("warning", form)
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler.formatter, expected)
+    assert logging.getLogger().level == logging.WARNING
+    assert logging.getLogger("uvicorn").level == logging.WARNING
