@@ -137,7 +137,8 @@ def test_a_message_of_a_backend_is_read(body: bytes, expected: Message) -> None:
     "body",
     [
         b"", b"null", b"[]", b"[{}]", b"1", b'"x"', b"{", b"{}x", b'{"method":1}', b'{"jsonrpc":2}', b'{"result":NaN}',
-        b"\xef\xbb\xbf\xef\xbb\xbf{}", b'{"result":"\xff"}', b'{"result":"\xed\xa0\x80"}', b'{"result":"\x01"}', b'{"result":"\\q"}',
+        b"\xef\xbb\xbf\xef\xbb\xbf{}", b'{"result":"\xff"}', b'{"result":"\xed\xa0\x80"}', b'{"result":"\x01"}',
+        b'{"result":"\\q"}',
         b'{"result":%b}' % (b"[" * 5_000 + b"]" * 5_000), b"Hello, I am a log line\n", "{}".encode("utf-16"),
     ],
 )  # fmt: skip
