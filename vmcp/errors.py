@@ -4,7 +4,8 @@
     ├── ConfigError      every problem of a configuration, with positions
     ├── McpError         a JSON-RPC error, ours or a backend's own
     │   ├── Unavailable  a backend cannot be reached or is not there
-    │   └── Overdue      a deadline passed, and which
+    │   ├── Overdue      a deadline passed, and which
+    │   └── Throttled    too many calls, and when to try again
     ├── WireError        a peer broke the framing or the protocol (bytes, SSE, HTTP)
     └── SessionLost      a backend no longer knows our session
 
@@ -12,6 +13,7 @@ vmcp's own codes are those of the 1000–5999 table in the README; where the rev
 is on the wire and ours is in ``data.vmcpCode``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -117,6 +119,16 @@ class Overdue(McpError):
         self.backend = backend
         self.which = which
         self.seconds = seconds
+
+
+class Throttled(McpError):
+    """Too many calls: ``rule`` is the config key of the limit; ``seconds`` until another try makes sense."""
+
+    def __init__(self, rule: str, why: str, seconds: float) -> None:
+        wait = max(1, math.ceil(seconds))
+        text = f"{why}; try again in {wait} s"
+        super().__init__(Code.INTERNAL_ERROR, text, {"retryAfter": wait}, vmcp_code=Code.GATEWAY_ERROR)
+        self.rule = rule
 
 
 class WireError(VmcpError):

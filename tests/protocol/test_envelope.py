@@ -278,3 +278,19 @@ def test_the_meta_of_a_modern_request_is_admitted_by_a_modern_server() -> None:
     assert meta == {VERSION: NOW, CLIENT_INFO: Raw(b'{"name":"c"}'), CAPABILITIES: Raw(b'{"roots":{}}')}
     decoded = {key: json.loads(bytes(value)) if isinstance(value, Raw) else value for key, value in meta.items()}
     envelope.admit(HEADERS, "tools/call", {"_meta": decoded, "name": "echo"})
+
+
+def test_where_there_are_no_headers_none_are_missed() -> None:
+    envelope.admit(None, "tools/call", {"_meta": META, "name": "x"})
+    with pytest.raises(McpError) as refused:
+        envelope.admit(None, "tools/call", {"_meta": {**META, VERSION: "2099-01-01"}})
+    assert refused.value.code == Code.UNSUPPORTED_VERSION
+    with pytest.raises(McpError):
+        envelope.admit(None, "tools/call", {})
+
+
+def test_a_method_of_another_revision_names_nothing() -> None:
+    headers = {"mcp-protocol-version": NOW, "mcp-method": "tasks/result"}
+    envelope.admit(headers, "tasks/result", {"_meta": META, "taskId": "x"})
+    with pytest.raises(McpError):
+        envelope.admit({**headers, "mcp-method": "tasks/get"}, "tasks/get", {"_meta": META, "taskId": "x"})

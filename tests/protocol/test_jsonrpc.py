@@ -63,11 +63,14 @@ def test_no_bytes_at_all_raise_anything_else(body: bytes) -> None:
         (b'{"id":"1","method":"ping","params":{},"jsonrpc":"2.0"}', Request(b'"1"', "ping", {}, {})),
         (b'{"jsonrpc":"2.0","method":"notifications/initialized"}', Notification("notifications/initialized", {}, {})),
         (b'{"jsonrpc":"2.0","method":"n","result":1}', Notification("n", {}, {})),
-        (b'{"jsonrpc":"2.0","id":7,"result":{}}', Reply(b"7")),
-        (b'{"jsonrpc":"2.0","id":7,"result":null}', Reply(b"7")),
-        (b'{"jsonrpc":"2.0","id":"a","error":{"code":-1,"message":""}}', Reply(b'"a"')),
+        (b'{"jsonrpc":"2.0","id":7,"result":{ "a":1.0}}', Reply(b"7", Raw(b'{ "a":1.0}'))),
+        (b'{"jsonrpc":"2.0","id":7,"result":null}', Reply(b"7", Raw(b"null"))),
+        (
+            b'{"jsonrpc":"2.0","id":"a","error":{"code":-1,"message":""}}',
+            Reply(b'"a"', error=Raw(b'{"code":-1,"message":""}')),
+        ),
         (b'{"jsonrpc":"2.0","id":7,"method":"ping","result":1}', Request(b"7", "ping", {}, {})),
-        (b'[{"jsonrpc":"2.0","id":7,"result":1}]', [Reply(b"7")]),
+        (b'[{"jsonrpc":"2.0","id":7,"result":1}]', [Reply(b"7", Raw(b"1"))]),
         (
             b'[{"jsonrpc":"2.0","id":1,"method":"ping"}, {"jsonrpc":"2.0","method":"n"}]',
             [Request(b"1", "ping", {}, {}), Notification("n", {}, {})],
@@ -94,6 +97,25 @@ def test_what_a_client_says_goes_on_byte_for_byte(params: Document) -> None:
     told = parse(jsonrpc.notification("m", incoming.params))
     assert isinstance(told, Notification)
     assert texts(told.params) == texts(incoming.params)
+
+
+META = b'{"progressToken":1.0, "a" : "\\u0041"}'
+
+
+@pytest.mark.parametrize(
+    ("params", "meta"),
+    [
+        (b'{"_meta": %b ,"x":1}' % META, {"progressToken": b"1.0", "a": b'"\\u0041"'}),
+        (b'{"_meta":{}}', {}),
+        (b"{}", {}),
+        *((b'{"_meta":%b}' % wrong, {}) for wrong in (b"null", b"[]", b'"{}"', b"1")),
+    ],
+)
+def test_the_members_of_meta_are_at_hand_and_their_senders_own_bytes(params: bytes, meta: dict[str, bytes]) -> None:
+    incoming = parse(b'{"jsonrpc":"2.0","id":1,"method":"m","params":%b}' % params)
+    assert isinstance(incoming, Request)
+    assert texts(incoming.meta) == meta
+    assert ("_meta" in incoming.params) is (b"_meta" in params), "it is still where it was"
 
 
 def texts(params: Any) -> dict[str, bytes]:
@@ -145,6 +167,20 @@ def test_a_message_of_a_backend_is_read(body: bytes, expected: Message) -> None:
 def test_what_is_no_message_of_a_backend_is_a_broken_wire(body: bytes) -> None:
     with pytest.raises(WireError):
         read(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "methods"),
+    [(b'{"method":"a"}', ["a"]), (b' [{"method":"a"},{"method":"b"}]\n', ["a", "b"]), (b'[{"method":"a"}]', ["a"])],
+)
+def test_a_batch_of_a_backend_is_so_many_messages(body: bytes, methods: list[str]) -> None:
+    assert [message.method for message in jsonrpc.read_all(body)] == methods
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"[1]", b'[{"method":"a"},null]', b"[", b"{", b"[[{}]]", b"[{}]]"])
+def test_what_is_neither_message_nor_batch_is_a_broken_wire(body: bytes) -> None:
+    with pytest.raises(WireError):
+        jsonrpc.read_all(body)
 
 
 def test_a_reply_with_neither_result_nor_error_is_a_broken_wire() -> None:
@@ -229,6 +265,12 @@ def test_an_error_is_said_with_our_own_code_where_there_is_room(error: McpError,
 )
 def test_what_vmcp_says_is_one_line(text: bytes, expected: bytes) -> None:
     assert text == expected
+
+
+def test_white_space_between_lines_is_no_end_of_a_message() -> None:
+    assert jsonrpc.one_line(b'{"a":1}') == b'{"a":1}'
+    assert json.loads(jsonrpc.one_line(b'{\r\n "a": "x\\n"\n}')) == {"a": "x\n"}
+    assert jsonrpc.one_line(b"[\n{}\r]") == b"[ {} ]"
 
 
 def test_nothing_is_not_null() -> None:

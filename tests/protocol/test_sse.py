@@ -138,6 +138,19 @@ def test_a_priming_event_has_an_id_and_empty_data_and_one_without_data_is_none()
     assert parser.feed(b"event: x\nid: b\n\ndata: 1\n\n") == [Event(b"1", b"message", b"b")]
 
 
+def test_the_id_of_an_event_that_was_cut_off_does_not_count() -> None:
+    parser = Parser()
+    assert [event.id for event in parser.feed(b"retry: 7\nid: 1\ndata: a\n\nid: 2\ndata: b\n")] == [b"1"]
+    assert parser.last_id == b"1"
+    parser.renew()
+    assert (parser.last_id, parser.retry) == (b"1", 7)
+    assert parser.feed(b"\xef\xbb\xbfdata: c\n\n") == [Event(b"c", id=b"1")]
+    parser.feed(b"id: 3\n")
+    assert parser.feed(b"data: d\n\n") == [Event(b"d", id=b"3")]
+    assert parser.feed(b"data: e\n\n") == [Event(b"e", id=b"3")]
+    assert parser.last_id == b"3"
+
+
 @pytest.mark.parametrize("value", [b"1.5", b"-1", b"", b"9" * 10, b"1a", "\u0661".encode()])
 def test_a_retry_that_is_no_small_number_is_ignored(value: bytes) -> None:
     parser = Parser()
@@ -172,7 +185,6 @@ def test_an_event_is_limited_and_a_message_of_one_chunk_too() -> None:
 @pytest.mark.parametrize("bad", [b"a\nb", b"a\rb", b"a\r\nb", b"\n"])
 def test_what_would_end_a_line_is_not_sent(bad: bytes) -> None:
     for attempt in (
-        lambda: encode(bad),
         lambda: encode(b"{}", bad),
         lambda: encode(b"{}", id=bad),
         lambda: comment(bad),
@@ -181,3 +193,7 @@ def test_what_would_end_a_line_is_not_sent(bad: bytes) -> None:
             attempt()
     with pytest.raises(WireError, match="NUL"):
         encode(b"{}", id=b"a\0")
+
+
+def test_a_message_over_several_lines_is_one_line_of_data() -> None:
+    assert encode(b'{\r\n"a": 1\n}') == b'event: message\ndata: {  "a": 1 }\n\n'

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from vmcp.errors import Code, McpError
-from vmcp.protocol.revisions import KNOWN, MODERN, REQUESTS
+from vmcp.protocol.revisions import KNOWN, MODERN, REQUESTS, knows
 
 RESERVED: Final = "io.modelcontextprotocol/"
 VERSION: Final = RESERVED + "protocolVersion"
@@ -51,15 +51,19 @@ def is_modern(headers: Mapping[str, str], tree: Mapping[str, Any]) -> bool:
     return said is not None and (said == MODERN or said not in KNOWN)
 
 
-def admit(headers: Mapping[str, str], method: str, tree: Mapping[str, Any]) -> None:
-    """Check the envelope of a request: ``_meta``, version, headers, method, in this order. Raises ``McpError``."""
+def admit(headers: Mapping[str, str] | None, method: str, tree: Mapping[str, Any]) -> None:
+    """Check the envelope of a request: ``_meta``, version, headers, method, in this order. Raises ``McpError``.
+
+    ``headers`` are None where the transport has none: then there is nothing to confirm.
+    """
     meta = tree.get("_meta")
     if not isinstance(meta, dict):
         raise _missing(VERSION)
     version = meta.get(VERSION)
     if not isinstance(version, str):
         raise _missing(VERSION)
-    _confirm(headers, "mcp-protocol-version", version)
+    if headers is not None:
+        _confirm(headers, "mcp-protocol-version", version)
     if version not in SUPPORTED:
         data = {"supported": list(SUPPORTED), "requested": version}
         raise McpError(
@@ -67,8 +71,9 @@ def admit(headers: Mapping[str, str], method: str, tree: Mapping[str, Any]) -> N
         )
     if not isinstance(meta.get(CAPABILITIES), dict):
         raise _missing(CAPABILITIES)
-    _confirm(headers, "mcp-method", method)
-    _confirm_name(headers, method, tree)
+    if headers is not None:
+        _confirm(headers, "mcp-method", method)
+        _confirm_name(headers, method, tree)
     level = meta.get(LOG_LEVEL)
     if level is not None and level not in LEVELS:
         raise Malformed(Code.INVALID_PARAMS, f"'{LOG_LEVEL}' must be one of {', '.join(LEVELS)}")
@@ -80,8 +85,8 @@ def _missing(key: str) -> McpError:
 
 
 def _confirm_name(headers: Mapping[str, str], method: str, tree: Mapping[str, Any]) -> None:
-    known = REQUESTS.get(method)
-    key = known.name_key if known is not None else None
+    # A method that this revision does not have names nothing here, and is to be refused as unknown.
+    key = REQUESTS[method].name_key if knows(MODERN, method) else None
     if key is not None and isinstance(tree.get(key), str):
         _confirm(headers, "mcp-name", tree[key])
 
@@ -90,7 +95,7 @@ def _confirm(headers: Mapping[str, str], header: str, expected: str) -> None:
     given = headers.get(header)
     if given is None:
         raise mismatch(f"header {header} is missing")
-    if decode_value(given) != expected:
+    if (given != expected or given.startswith(_OPEN)) and decode_value(given) != expected:
         raise mismatch(f"header {header} does not say what the body says")
 
 

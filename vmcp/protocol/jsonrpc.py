@@ -8,16 +8,18 @@ size, ``id`` a string or an integer (JSON-RPC 2.0 section 4; RFC 8259 sections 4
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from vmcp.errors import Code, McpError, WireError
+from vmcp.protocol import scrub
 
 NONE: Final = Raw(b"")
 NULL: Final = b"null"
+_WHITE = bytes.maketrans(b"\r\n", b"  ")
 _BOM = b"\xef\xbb\xbf"
 MAX_ID: Final = 256
 MAX_METHOD: Final = 256
@@ -29,12 +31,16 @@ items = msgspec.json.Decoder(list[Raw]).decode
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request of a client. ``id`` is its JSON text; ``tree`` is ``params`` decoded, to be read and never changed."""
+    """A request of a client. ``id`` is its JSON text; ``tree`` is ``params`` decoded, to be read and never changed.
+
+    ``meta`` are the members of ``params._meta``; none when it is no object, which the door refuses.
+    """
 
     id: bytes
     method: str
     params: Mapping[str, Raw]
     tree: Mapping[str, Any]
+    meta: Mapping[str, Raw] = {}
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -46,9 +52,11 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A client's answer to something a server asked."""
+    """A client's answer to something a server asked: JSON texts, of which ``result`` or ``error`` is ``NONE``."""
 
     id: bytes
+    result: Raw = NONE
+    error: Raw = NONE
 
 
 Incoming = Request | Notification | Reply
@@ -68,6 +76,8 @@ class Message(msgspec.Struct):
 class _Envelope(msgspec.Struct):
     id: Raw = NONE
     params: dict[str, Raw] = {}
+    result: Raw = NONE
+    error: Raw = NONE
 
 
 class _Fault(msgspec.Struct):
@@ -105,17 +115,23 @@ def _incoming(tree: object, body: bytes | Raw) -> Incoming:
         return Notification(_method(method), envelope.params, params)
     _check_id(tree["id"])
     if method is None and ("result" in tree) != ("error" in tree):
-        return Reply(bytes(envelope.id))
-    return Request(bytes(envelope.id), _method(method), envelope.params, params)
+        return Reply(bytes(envelope.id), envelope.result, envelope.error)
+    meta = members(envelope.params["_meta"]) if type(params.get("_meta")) is dict else {}
+    return Request(bytes(envelope.id), _method(method), envelope.params, params, meta)
 
 
 def _check_members(tree: Mapping[str, Any]) -> None:
+    if not _MEMBERS.issuperset(tree):
+        _check_spelling(tree)
+    if tree.get("jsonrpc") != "2.0":
+        raise _invalid("'jsonrpc' must be \"2.0\"")
+
+
+def _check_spelling(tree: Mapping[str, Any]) -> None:
     for key in tree:
         # A member that only differs in case would mean something to a careless parser behind us (MSG-1).
         if key not in _MEMBERS and key.casefold() in _MEMBERS:
             raise _invalid("a member differs only in case from one of JSON-RPC")
-    if tree.get("jsonrpc") != "2.0":
-        raise _invalid("'jsonrpc' must be \"2.0\"")
 
 
 def _check_id(given: object) -> None:
@@ -133,7 +149,7 @@ def _method(given: object) -> str:
 
 def strict(body: bytes, depth: int = 64, nodes: int = 200_000) -> object:
     """Decode JSON refusing all that two parsers could read in two ways. Raises ``McpError`` (-32700)."""
-    if _values(body) > nodes and _values(_STRING.sub(b"", body)) > nodes:
+    if len(body) > nodes and _values(body) > nodes and _values(_STRING.sub(b"", body)) > nodes:
         raise _unparsable(f"more than {nodes} values")
     try:
         tree: object = _anything(body)
@@ -186,6 +202,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return tree
 
 
+_VISIT_FIRST = -32042  # 2025-11-25: a page stands between the user and the answer
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _anything = msgspec.json.Decoder().decode
 _paired = json.JSONDecoder(object_pairs_hook=_unique).decode
@@ -205,6 +222,22 @@ def read(body: bytes) -> Message:
     return message
 
 
+def read_all(body: bytes) -> Sequence[Message]:
+    """Every message of what a backend sent: one, or those of a batch. Raises ``WireError``."""
+    try:
+        return (read(body),)
+    except WireError:
+        if not body.lstrip().startswith(b"["):
+            raise
+    try:
+        found = [read(bytes(each)) for each in items(body)]
+    except (msgspec.MsgspecError, RecursionError):
+        found = []
+    if not found:
+        raise WireError("the backend sent a batch that is none")
+    return found
+
+
 def result_of(message: Message) -> Raw:
     """The result of a reply. Raises the backend's error as ``McpError``, or ``WireError`` when it is neither."""
     if message.error:
@@ -215,12 +248,13 @@ def result_of(message: Message) -> Raw:
 
 
 def fault(raw: bytes | Raw) -> McpError:
-    """A backend's error object as ``McpError``, its code and data as they were said."""
+    """A backend's error object as ``McpError``, its code as it was said, its words without what they must not tell."""
     try:
         told = _fault(raw)
     except (msgspec.MsgspecError, RecursionError):
         return McpError(Code.INTERNAL_ERROR, "the backend sent a malformed error", vmcp_code=Code.BACKEND_ERROR)
-    return McpError(told.code, told.message, told.data if told.data else None)
+    data = told.data if told.code == _VISIT_FIRST else scrub.data(told.data)  # the user needs those pages as they are
+    return McpError(told.code, scrub.text(told.message), data if data else None)
 
 
 def request(id_: int, method: str, params: Mapping[str, Any]) -> bytes:
@@ -238,6 +272,14 @@ def notification(method: str, params: Mapping[str, Any] | None = None) -> bytes:
 def reply(id_: bytes, result: bytes | Raw) -> bytes:
     """A successful reply as bytes."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id_, bytes(result))
+
+
+def one_line(message: bytes) -> bytes:
+    """``message`` without line ends, for where one would end it; in JSON they are white space only.
+
+    What others wrote over several lines must not become several messages: each line of it may be one.
+    """
+    return message.translate(_WHITE) if b"\n" in message or b"\r" in message else message
 
 
 def failure(id_: bytes, error: McpError) -> bytes:

@@ -1,6 +1,6 @@
 """The five revisions of MCP and, per method, who may send it, in which revisions, and which key names the target.
 
-Source: the official ``schema.json`` of each revision.
+Source: the official ``schema.json`` of each revision, and the tasks extension of 2026-07-28 (SEP-2663).
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,13 @@ class Revision(StrEnum):
     V2025_11_25 = "2025-11-25"
     V2026_07_28 = "2026-07-28"
 
-    @property
-    def modern(self) -> bool:
-        """Stateless, with everything in ``_meta``; else it begins with ``initialize``."""
-        return self is Revision.V2026_07_28
+    __hash__ = str.__hash__  # a member is looked up for every request; Enum's own hash is a Python function
+
+    modern: bool
+    """Stateless, with everything in ``_meta``; else it begins with ``initialize``."""
+
+    def __init__(self, text: str) -> None:
+        self.modern = text >= "2026"
 
 
 MODERN = Revision.V2026_07_28
@@ -32,6 +35,7 @@ KNOWN: Mapping[str, Revision] = MappingProxyType({str(r): r for r in Revision})
 _ALL = frozenset(Revision)
 _OLD = frozenset(HANDSHAKE)
 _NEW = frozenset({MODERN})
+_TASKS = frozenset({Revision.V2025_11_25})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,9 @@ class Method:
     name_key: str | None = None
     capability: str | None = None
 
+
+OWN = ("vmcp/servers/list", "vmcp/servers/info", "vmcp/servers/health", "vmcp/cache/clear", "vmcp/metrics")
+"""Methods of vmcp itself, in every revision."""
 
 REQUESTS: Mapping[str, Method] = MappingProxyType(
     {
@@ -57,6 +64,16 @@ REQUESTS: Mapping[str, Method] = MappingProxyType(
         "prompts/get": Method(_ALL, "name", "prompts"),
         "completion/complete": Method(_ALL, capability="completions"),
         "logging/setLevel": Method(_OLD, capability="logging"),
+        "resources/subscribe": Method(_OLD, "uri", "resources"),
+        "resources/unsubscribe": Method(_OLD, "uri", "resources"),
+        "subscriptions/listen": Method(_NEW),
+        # 2025-11-25 has tasks of its own, 2026-07-28 an extension of the same name (SEP-2663): two shapes, never mixed.
+        "tasks/get": Method(_TASKS | _NEW, "taskId", "tasks"),
+        "tasks/cancel": Method(_TASKS | _NEW, "taskId", "tasks"),
+        "tasks/result": Method(_TASKS, "taskId", "tasks"),
+        "tasks/list": Method(_TASKS, capability="tasks"),
+        "tasks/update": Method(_NEW, "taskId", "tasks"),
+        **dict.fromkeys(OWN, Method(_ALL)),
     }
 )
 

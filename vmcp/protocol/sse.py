@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vmcp.errors import WireError
+from vmcp.protocol.jsonrpc import one_line
 
 _BOM = b"\xef\xbb\xbf"
 _OPENINGS = (b"event: message\r\ndata: ", b"event: message\ndata: ", b"data: ")
@@ -30,7 +31,8 @@ class Event:
 class Parser:
     """Turns chunks into events. ``last_id`` and ``retry`` (milliseconds) are what a reconnection needs.
 
-    Its owner alone feeds it; after a ``WireError`` it is of no further use.
+    ``last_id`` is that of the last event which was complete: one that was cut off has to come again. Its owner alone feeds
+    it; after a ``WireError`` it is of no further use.
     """
 
     def __init__(self, max_line: int = 1 << 20, max_event: int = 16 << 20) -> None:
@@ -45,6 +47,14 @@ class Parser:
         self._data: list[bytes] = []
         self._data_size = 0
         self._kind = b""
+        self._id = b""
+
+    def renew(self) -> None:
+        """A new stream takes up where the last one ended: what was incomplete is forgotten, ``last_id`` and ``retry`` stay."""
+        self._fresh, self._skip_lf = True, False
+        self._tail, self._tail_size = [], 0
+        self._data, self._data_size = [], 0
+        self._kind, self._id = b"", self.last_id
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that end within ``chunk``."""
@@ -65,6 +75,7 @@ class Parser:
                 plain = start <= end and chunk.find(b"\n", start, end) < 0 and chunk.find(b"\r", start, end) < 0
                 if not plain or end - start + 6 > min(self._max_line, self._max_event):
                     return None
+                self.last_id = self._id
                 return Event(chunk[start:end], b"message", self.last_id)
         return None
 
@@ -106,6 +117,7 @@ class Parser:
                 self._check_line(len(line))
                 self._field(line)
             else:
+                self.last_id = self._id
                 if self._data:
                     events.append(Event(b"\n".join(self._data), self._kind or b"message", self.last_id))
                     self._data, self._data_size = [], 0
@@ -127,13 +139,14 @@ class Parser:
         elif name == b"event":
             self._kind = value
         elif name == b"id" and b"\0" not in value:
-            self.last_id = value
+            self._id = value
         elif name == b"retry" and value.isdigit() and len(value) < 10:
             self.retry = int(value)
 
 
 def encode(data: bytes, event: bytes = b"message", id: bytes | None = None, retry: int | None = None) -> bytes:
-    """One event of one data line. ``data`` is JSON on one line; what clients may take for a line end is escaped."""
+    """One event of one data line. ``data`` is JSON; what clients may take for a line end is escaped."""
+    data = one_line(data)
     head = b"event: " + event
     if id is not None:
         head += b"\nid: " + id
@@ -143,7 +156,7 @@ def encode(data: bytes, event: bytes = b"message", id: bytes | None = None, retr
         for raw, escaped in _SPLITTERS:
             data = data.replace(raw, escaped)
     fields = 1 + (id is not None) + (retry is not None)
-    if b"\n" in data or b"\r" in data or b"\r" in head or head.count(b"\n") != fields - 1 or b"\0" in (id or b""):
+    if b"\r" in head or head.count(b"\n") != fields - 1 or b"\0" in (id or b""):
         raise WireError("an event cannot hold a line end, nor its id a NUL")
     return b"".join((head, b"\ndata: ", data, b"\n\n"))
 
