@@ -29,7 +29,21 @@ def of(settings: str, more: str = "") -> list[str]:
         ("<<: *x", ["no-anchors"]),
         ("url: http://127.0.0.1:1/mcp", []),
         ("url: http://a.example.com/mcp", ["plain-http a.url"]),
-        ("url: 'ws://a.example.com/mcp'", ["not-built a.url"]),
+        ("url: 'wss://a.example.com/mcp'", []),
+        ("url: 'ws://localhost/mcp'", []),
+        ("url: 'ws://a.example.com/mcp'", ["plain-http a.url"]),
+        ("url: 'ftp://a.example.com/mcp'", ["bad-url a.url"]),
+        ("url: 'ftp://a.example.com/mcp', transport: sse", ["bad-url a.url"]),
+        ("url: 'wss://a/mcp', transport: websocket", []),
+        ("url: 'wss://a/mcp', transport: sse", ["contradiction a.transport"]),
+        ("url: 'wss://a/mcp', transport: streamable-http", ["contradiction a.transport"]),
+        ("url: 'wss://a/mcp', headers: {A: b}, tls: {caBundlePath: c}", []),
+        ("url: 'wss://a/mcp', pool: {maxSize: 2}", ["misplaced-key a.pool"]),
+        ("url: 'ws://localhost/mcp', caBundlePath: c", ["misplaced-key a.caBundlePath"]),
+        (f"{URL}, transport: websocket", ["contradiction a.transport"]),
+        (f"{URL}, transport: sse, pool: {{maxSize: 2}}", []),
+        (f"{URL}, transport: sse, protocol: '2025-11-25'", []),
+        (f"{URL}, transport: sse, protocol: '2026-07-28'", ["contradiction a.protocol"]),
         ("url: 'https://a:b@c/mcp'", ["bad-url a.url"]),
         ("url: 'https://['", ["bad-url a.url"]),
         ("command: ['']", ["bad-value a.command[0]"]),
@@ -55,6 +69,27 @@ def test_reaching_it(settings: str, expected: list[str]) -> None:
     assert of(settings) == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "severity"),
+    [
+        ("allow: {sampling: true}", "warning"),
+        ("allow: {elicitation: true}", "warning"),
+        ("allow: {elicitation: {url: true}}", "warning"),
+        ("allow: {roots: true}, protocol: '2024-11-05'", "error"),
+        ("allow: {roots: true}, protocol: '2026-07-28'", None),
+        ("allow: {roots: true}, isolation: identity", None),
+        ("allow: {logging: true, roots: false, elicitation: {form: false}}", None),
+    ],
+)
+def test_a_session_that_all_share_can_put_no_questions(settings: str, severity: str | None) -> None:
+    found = problems(f"name: x\ngroups: {{code: {{backends: {{a: {{{RUN}, {settings}}}}}}}}}\n")
+    assert [(each.rule, each.severity) for each in found] == ([("contradiction", severity)] if severity else [])
+    assert of(f"{URL}, {settings}") == []
+    assert bool(of(f"{URL}, isolation: shared, {settings.partition(', isolation')[0]}")) == (
+        severity is not None or "identity" in settings
+    )
+
+
 @pytest.mark.parametrize("name", ["X-Team", "Authorization", "Cookie", "User-Agent", "x_y", "Traceparent"])
 def test_headers_that_may_be_set(name: str) -> None:
     assert of(f"{URL}, headers: {{{name}: {{env: A}}}}") == []
@@ -62,7 +97,7 @@ def test_headers_that_may_be_set(name: str) -> None:
 
 REFUSED = """
     Host connection Keep-Alive TE Trailer Transfer-Encoding Upgrade Content-Length Content-Type Accept Mcp-Session-Id
-    MCP-Protocol-Version Mcp-Name X-Forwarded-For Forwarded Proxy-Authorization
+    Sec-WebSocket-Protocol MCP-Protocol-Version Mcp-Name X-Forwarded-For Forwarded Proxy-Authorization
 """
 
 

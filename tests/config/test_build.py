@@ -4,10 +4,12 @@ import pytest
 
 from tests.config.samples import SMALL, config
 from vmcp.config.model import (
+    Allow,
     ArgumentOverride,
     BackendSpec,
     Concealed,
     Limits,
+    Paths,
     PoolSpec,
     SecretRef,
     Selection,
@@ -76,7 +78,9 @@ server:
   allowedHosts: [a.example.com]
   allowedOrigins: ["https://a.example.com"]
   publicUrl: https://a.example.com/
-  limits: {bodyBytes: 0, headerBytes: 64KiB, headerTimeout: 500ms, sessions: 0, jsonDepth: 5, responseBytes: 1024}
+  limits: {bodyBytes: 0, headerBytes: 64KiB, headerTimeout: 500ms, sessions: 0, jsonDepth: 5, responseBytes: 1024,
+    sessionsPerPrincipal: 7, sessionMax: 1h}
+  paths: {mcp: /mcp, sse: /events, ws: /a/socket}
 """
 
 
@@ -88,6 +92,7 @@ def test_a_backend_over_http() -> None:
         transport="streamable-http",
         url="https://a.example.com/mcp",
         protocol="2025-11-25",
+        guessed=True,
         required=True,
         headers={
             "X-Plain": "text",
@@ -108,11 +113,47 @@ def test_a_child_process() -> None:
         name="local",
         group="code",
         transport="stdio",
+        guessed=True,
         command=("run", "--fast"),
         env={"A": "b", "C": SecretRef(env="D")},
         cwd="/etc/vmcp",
         timeouts=Timeouts(total=10),
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "transport", "guessed", "isolation"),
+    [
+        ("url: https://a/mcp", "streamable-http", True, "session"),
+        ("url: https://a/mcp, transport: streamable-http, isolation: request", "streamable-http", False, "request"),
+        ("url: https://a/sse, transport: sse, isolation: identity", "sse", False, "identity"),
+        ("url: 'WSS://a/ws'", "websocket", True, "session"),
+        ("url: 'wss://a/ws', transport: websocket", "websocket", False, "session"),
+        ("command: [run]", "stdio", True, "shared"),
+        ("command: [run], isolation: session", "stdio", True, "session"),
+    ],
+)
+def test_the_way_to_a_backend_and_who_shares_it(settings: str, transport: str, guessed: bool, isolation: str) -> None:
+    (found,) = config(f"name: x\ngroups: {{code: {{backends: {{a: {{{settings}}}}}}}}}\n").backends
+    assert (found.transport, found.guessed, found.isolation) == (transport, guessed, isolation)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", Allow()),
+        ("{sampling: true, roots: true, logging: false}", Allow(sampling=True, roots=True, logging=False)),
+        ("{elicitation: true}", Allow(form=True, url=True)),
+        ("{elicitation: false}", Allow(form=False, url=False)),
+        ("{elicitation: {url: true}}", Allow(form=True, url=True)),
+        ("{elicitation: {form: false}}", Allow(form=False)),
+    ],
+)
+def test_what_a_backend_may_ask(text: str, expected: Allow) -> None:
+    (found,) = config(
+        f"name: x\ngroups: {{code: {{backends: {{a: {{url: https://a/mcp, allow: {text}}}}}}}}}\n"
+    ).backends
+    assert found.allow == expected
 
 
 def test_its_own_strategy_goes_before_the_default() -> None:
@@ -155,21 +196,31 @@ def test_the_listener() -> None:
     assert (found.allowed_hosts, found.allowed_origins) == (("a.example.com",), ("https://a.example.com",))
     assert found.allow_anonymous_network
     assert found.limits == Limits(
-        body_bytes=0, header_bytes=65536, header_timeout=0.5, sessions=0, json_depth=5, response_bytes=1024
+        body_bytes=0,
+        header_bytes=65536,
+        header_timeout=0.5,
+        sessions=0,
+        sessions_per_principal=7,
+        session_max=3600,
+        json_depth=5,
+        response_bytes=1024,
     )
+    assert found.paths == Paths(sse="/events", message="/message", ws="/a/socket")
 
 
 def test_the_smallest_file_has_the_defaults() -> None:
     found = config(SMALL)
     (github,) = found.backends
-    assert github == BackendSpec("github", "code", "streamable-http", url="https://mcp.example.com/mcp")
+    assert github == BackendSpec(
+        "github", "code", "streamable-http", url="https://mcp.example.com/mcp", guessed=True, isolation="session"
+    )
     assert (found.group_ref, found.log_level, found.partial_failure, found.server.port) == (
         "code",
         "info",
         "best_effort",
         4483,
     )
-    assert found.server.limits == Limits()
+    assert (found.server.limits, found.server.paths) == (Limits(), Paths())
 
 
 @pytest.mark.parametrize("port", ["4484", "4484.0"])

@@ -181,6 +181,17 @@ def test_hints_name_what_there_is_but_never_what_came_from_the_environment() -> 
         ("{allowedOrigins: [https://a.example.com]}", []),
         ("{allowedOrigins: [a.example.com]}", ["6:27 bad-url server.allowedOrigins[0]"]),
         ("{allowedOrigins: [5]}", ["6:27 bad-type server.allowedOrigins[0]"]),
+        ("{paths: {sse: /events, message: /a/b, ws: /socket}}", []),
+        ("{paths: {sse: /message, message: /sse}}", []),
+        ("{paths: {sse: /ws}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: /mcp}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: /a, ws: /a}}", ["6:31 contradiction server.paths.ws"]),
+        ("{paths: {sse: /}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: /a/../b}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: /a/}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: /healthz}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: /code/sse}}", ["6:23 contradiction server.paths.sse"]),
+        ("{paths: {sse: sse}}", ["6:23 bad-value server.paths.sse"]),
     ],
 )
 def test_the_listener(text: str, expected: list[str]) -> None:
@@ -188,5 +199,5 @@ def test_the_listener(text: str, expected: list[str]) -> None:
 
 
 def test_the_network_may_come_in_where_clients_prove_who_they_are() -> None:
-    found = problems(SMALL + "incomingAuth: {type: local}\nserver: {host: 0.0.0.0}\n")
-    assert told(found) == ["6:22 not-built incomingAuth.type"]
+    oidc = "incomingAuth: {type: oidc, oidc: {issuer: 'https://idp.example.com', audience: a}}\n"
+    assert not problems(SMALL + oidc + "server: {host: 0.0.0.0}\n")

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from vmcp.config import schema as module
-from vmcp.config.model import Aggregation, BackendSpec, Config, Limits, PoolSpec, ServerSpec, Timeouts
+from vmcp.config.model import Aggregation, Allow, BackendSpec, Config, Limits, Paths, PoolSpec, ServerSpec, Timeouts
 from vmcp.config.quantities import seconds, size
 from vmcp.config.schema import Shape, camel, canonical, schema, secret_paths, settle, shape, text, veiled_keys
 from vmcp.config.source import compose
@@ -98,6 +98,9 @@ def default(path: str) -> Any:
     + [(f"/backend/pool/{camel(name)}", getattr(PoolSpec(), name)) for name in PoolSpec.__dataclass_fields__]
     + [(f"/server/{key}", getattr(ServerSpec(), name)) for key, name in (("host", "host"), ("port", "port"))]
     + [("/server/allowAnonymousNetwork", ServerSpec().allow_anonymous_network)]
+    + [(f"/server/paths/{name}", getattr(Paths(), name)) for name in Paths.__dataclass_fields__]
+    + [(f"/backend/allow/{name}", getattr(Allow(), name)) for name in ("sampling", "roots", "logging")]
+    + [(f"/backend/allow/elicitation/{name}", getattr(Allow(), name)) for name in ("form", "url")]
     + [("/server/allowedHosts", []), ("/server/allowedOrigins", [])]
     + [("/aggregation/conflictResolution", Aggregation().strategy)]
     + [("/aggregation/conflictResolutionConfig/prefixFormat", Aggregation().prefix_format)]

@@ -61,12 +61,10 @@ def test_their_features_that_are_not_built_are_refused_each_with_its_place() -> 
     text = THEIRS.replace("{partialFailureMode: fail}", "{healthCheckInterval: 30s}").replace(
         "streamable-http", "sse", 1
     )
-    text += "audit: {component: x}\ncompositeToolRefs: [{name: a}]\n"
+    text += "compositeToolRefs: [{name: a}]\n"
     assert told(problems(text)) == [
-        "6:16 not-built backends[0].transport",
         "30:21 not-built operational.failureHandling.healthCheckInterval",
-        "32:1 not-built audit",
-        "33:1 not-built compositeToolRefs",
+        "32:1 not-built compositeToolRefs",
     ]
 
 

@@ -21,6 +21,7 @@ def test_every_line_of_the_table_is_a_place_of_the_schema() -> None:
     "text",
     [
         "audit: {enabled: false}",
+        "operational: {listChanged: {enabled: true, disabledWorkloads: []}}",
         "codeMode: {enabled: false, stepLimit: 5}",
         "cache: {enabled: false}",
         "compositeTools: []",
@@ -39,18 +40,19 @@ def test_what_needs_no_feature_is_accepted(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("audit: {}", "6:1 not-built audit"),
         ("codeMode: {enabled: true}", "6:1 not-built codeMode"),
         ("codeMode: {stepLimit: 5}", "6:1 not-built codeMode"),
         ("server: {workers: 2}", "6:10 not-built server.workers"),
         ("server: {paths: {mcp: /other}}", "6:23 not-built server.paths.mcp"),
-        ("incomingAuth: {type: local}", "6:22 not-built incomingAuth.type"),
-        ("operational: {listChanged: {}}", "6:15 not-built operational.listChanged"),
+        ("operational: {listChanged: {enabled: false}}", "6:29 not-built operational.listChanged.enabled"),
+        (
+            "operational: {listChanged: {disabledWorkloads: [github]}}",
+            "6:29 not-built operational.listChanged.disabledWorkloads",
+        ),
         ("state: {keys: {file: k}}", "6:9 not-built state.keys"),
         ("tools: {t: {type: prompt, text: x}}", "6:1 not-built tools"),
         ("vars: {A: {value: b}}", "6:1 not-built vars"),
         ("routing: [{match: {tool: a}, backend: github}]", "6:1 not-built routing"),
-        ("rateLimiting: {}", "6:1 not-built rateLimiting"),
         ("admin: {}", "6:1 not-built admin"),
     ],
 )
@@ -59,9 +61,9 @@ def test_what_is_not_built_is_refused(text: str, expected: str) -> None:
 
 
 def test_the_reason_names_the_release_and_the_hint_the_feature() -> None:
-    (found,) = problems(SMALL + "personas: {a: {}}")
+    (found,) = problems(SMALL + "vars: {A: {value: b}}")
     assert found.message == f"not built yet in vmcp {__version__}; this release cannot honour it"
-    assert found.hint == "remove it: personas will come with a later release"
+    assert found.hint == "remove it: variables will come with a later release"
 
 
 def test_one_feature_of_one_map_is_told_once() -> None:
@@ -70,7 +72,7 @@ def test_one_feature_of_one_map_is_told_once() -> None:
 
 
 def test_a_hidden_value_is_not_repeated() -> None:
-    (found,) = problems(SMALL + "incomingAuth:\n  type: ${T}\n", {"T": "local"})
+    (found,) = problems(SMALL + "outgoingAuth:\n  source: ${T}\n", {"T": "discovered"})
     assert found.message.startswith("the value (hidden) is not built yet")
 
 

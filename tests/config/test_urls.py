@@ -2,7 +2,7 @@
 
 import pytest
 
-from vmcp.config.urls import is_loopback, origin_wrong, split, url_wrong
+from vmcp.config.urls import is_loopback, origin_wrong, scheme, split, url_wrong
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.10", "::1", "[::1]"])
@@ -41,6 +41,12 @@ def test_good_urls(url: str) -> None:
 )
 def test_bad_urls(url: str, why: str) -> None:
     assert url_wrong(url) == why
+
+
+def test_schemes_are_told_as_they_are_allowed() -> None:
+    assert url_wrong("WS://a/", schemes=("http", "ws")) is None
+    assert url_wrong("ftp://a/", schemes=("http", "https", "ws")) == "must begin with http://, https:// or ws://"
+    assert (scheme("WS://a"), scheme("a"), scheme("http://[")) == ("ws", "", "")
 
 
 def test_a_public_url_has_no_query() -> None:

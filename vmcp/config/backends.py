@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmcp import __version__
+from vmcp.config.model import Isolation, Transport
 from vmcp.config.rules import Rule
 from vmcp.config.toolhive import Entry
 from vmcp.config.tree import Document, Path
-from vmcp.config.urls import is_loopback, split, url_wrong
+from vmcp.config.urls import SOCKETS, WEB, is_loopback, scheme, split, url_wrong
 from vmcp.errors import Problem
+from vmcp.protocol.revisions import MODERN
 
 # Hop-by-hop (RFC 9110, 7.6.1), framing, and what vmcp itself says on every request.
 RESERVED_HEADERS = frozenset(
@@ -37,7 +38,8 @@ RESERVED_HEADERS = frozenset(
         "forwarded",
     ]
 )
-RESERVED_PREFIXES = ("mcp-", "x-forwarded-")
+RESERVED_PREFIXES = ("mcp-", "x-forwarded-", "sec-websocket-")
+_PLAIN = {"http": "https://", "ws": "wss://"}
 _REMOTE_ONLY = ("headers", "tls", "pool", "caBundlePath")
 _LOCAL_ONLY = ("env", "cwd")
 _SECRET = re.compile(
@@ -53,6 +55,7 @@ def checks(document: Document, entry: Entry) -> Iterator[Problem]:
     yield from _reach(document, entry)
     yield from _url(document, entry)
     yield from _effect(document, entry)
+    yield from _questions(document, entry)
     yield from _tls(document, entry)
     yield from _headers(document, entry)
     yield from _env(document, entry)
@@ -63,6 +66,22 @@ def checks(document: Document, entry: Entry) -> Iterator[Problem]:
 def is_remote(settings: Mapping[str, Any]) -> bool:
     """Whether a backend is reached over the network."""
     return "command" not in settings and settings.get("transport") != "stdio"
+
+
+def transport_of(settings: Mapping[str, Any]) -> Transport:
+    """How a backend is reached: as the file says, else as its ``url`` or ``command`` suggests."""
+    given: Transport | None = settings.get("transport")
+    if given is not None:
+        return given
+    if not is_remote(settings):
+        return "stdio"
+    return "websocket" if scheme(settings.get("url", "")) in SOCKETS else "streamable-http"
+
+
+def isolation_of(settings: Mapping[str, Any]) -> Isolation:
+    """Who shares a session: everybody with a child process, the calls of one client session elsewhere."""
+    given: Isolation | None = settings.get("isolation")
+    return given or ("session" if is_remote(settings) else "shared")
 
 
 def strategies(data: Mapping[str, Any], entry: Entry) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -93,11 +112,22 @@ def _reach(document: Document, entry: Entry) -> Iterator[Problem]:
         what = f"a backend has {given[0]} or {key}, not both"
         yield document.problem(Rule.CONTRADICTION, (*path, key), what, "remove one of them", key=True)
     transport = settings.get("transport")
-    if len(given) == 1 and transport is not None and (transport == "stdio") != (given[0] == "command"):
-        what = f"'{transport}' does not fit {given[0]}"
+    if len(given) == 1 and transport is not None and not _fits(settings, transport, given[0]):
+        what = f"'{transport}' does not fit {'this url' if given[0] == 'url' != transport != 'stdio' else given[0]}"
         yield document.problem(Rule.CONTRADICTION, (*path, "transport"), what, "leave transport out: it is guessed")
+    if transport == "sse" and settings.get("protocol") == MODERN:
+        what = f"revision {MODERN} has no HTTP+SSE transport"
+        yield document.problem(Rule.CONTRADICTION, (*path, "protocol"), what, "leave protocol out: it is negotiated")
     if settings.get("command", [None])[0] == "":
         yield document.problem(Rule.BAD_VALUE, (*path, "command", 0), "the program must not be empty")
+
+
+def _fits(settings: Mapping[str, Any], transport: str, given: str) -> bool:
+    """Whether a transport can be had at what is given. A url that is no such thing is told elsewhere."""
+    if (transport == "stdio") != (given == "command"):
+        return False
+    known = scheme(settings.get("url", "")) if given == "url" else ""
+    return known not in (*WEB, *SOCKETS) or (transport == "websocket") == (known in SOCKETS)
 
 
 def _url(document: Document, entry: Entry) -> Iterator[Problem]:
@@ -106,20 +136,12 @@ def _url(document: Document, entry: Entry) -> Iterator[Problem]:
         return
     path: Path = (*entry.path, "url")
     parts = split(url)
-    if parts is not None and parts.scheme.lower() in ("ws", "wss"):
-        yield document.problem(Rule.NOT_BUILT, path, *_websocket())
-        return
-    wrong = url_wrong(url)
+    wrong = url_wrong(url, schemes=(*WEB, *SOCKETS))
     if wrong is not None:
         yield document.problem(Rule.BAD_URL, path, wrong, "write for example https://mcp.example.com/mcp")
-    elif parts is not None and parts.scheme.lower() == "http" and not is_loopback(parts.hostname or ""):
-        what = "goes over the network without TLS"
-        yield document.problem(Rule.PLAIN_HTTP, path, what, "use https:// where the server has it", severity="warning")
-
-
-def _websocket() -> tuple[str, str]:
-    from_later = "use the server's streamable HTTP endpoint, or remove it: WebSocket will come with a later release"
-    return f"WebSocket is not built yet in vmcp {__version__}; this release cannot honour it", from_later
+    elif parts is not None and scheme(url) in _PLAIN and not is_loopback(parts.hostname or ""):
+        what, hint = "goes over the network without TLS", f"use {_PLAIN[scheme(url)]} where the server has it"
+        yield document.problem(Rule.PLAIN_HTTP, path, what, hint, severity="warning")
 
 
 def _effect(document: Document, entry: Entry) -> Iterator[Problem]:
@@ -129,6 +151,29 @@ def _effect(document: Document, entry: Entry) -> Iterator[Problem]:
             kind = "a backend with a url" if remote else "a child process"
             what = f"has no effect for {kind}"
             yield document.problem(Rule.MISPLACED_KEY, (*entry.path, key), what, "remove it", key=True)
+    if "pool" in entry.settings and remote and transport_of(entry.settings) == "websocket":
+        what = "has no effect for a WebSocket: it is one connection"
+        yield document.problem(Rule.MISPLACED_KEY, (*entry.path, "pool"), what, "remove it", key=True)
+
+
+def _questions(document: Document, entry: Entry) -> Iterator[Problem]:
+    """A session that all clients share cannot tell whom a question is for, unless the revision puts it into a result."""
+    settings = entry.settings
+    shared, protocol = isolation_of(settings) == "shared", settings.get("protocol", "auto")
+    asked = [key for key, value in settings.get("allow", {}).items() if key != "logging" and _permits(value)]
+    if not shared or protocol == MODERN:
+        return
+    sure = protocol != "auto"
+    for key in asked:
+        what = "cannot be honoured on a session that all clients share"
+        what += "" if sure else f", unless the server speaks {MODERN}"
+        at: Path = (*entry.path, "allow", key)
+        hint = "add isolation: session"
+        yield document.problem(Rule.CONTRADICTION, at, what, hint, key=True, severity="error" if sure else "warning")
+
+
+def _permits(value: object) -> bool:
+    return any(each is True for each in value.values()) if isinstance(value, dict) else value is True
 
 
 def _tls(document: Document, entry: Entry) -> Iterator[Problem]:
@@ -140,11 +185,11 @@ def _tls(document: Document, entry: Entry) -> Iterator[Problem]:
     if "caBundlePath" in tls and "caBundlePath" in entry.settings:
         at: Path = (*path, "caBundlePath")
         yield document.problem(Rule.CONTRADICTION, at, "tls.caBundlePath is given too", "remove one of them", key=True)
-    url = entry.settings.get("url", "")
-    if url.lower().startswith("http:") and (tls or "caBundlePath" in entry.settings):
+    if scheme(entry.settings.get("url", "")) in _PLAIN and (tls or "caBundlePath" in entry.settings):
         at = (*path, "tls") if tls else (*path, "caBundlePath")
         what = "has no effect: the url has no TLS"
-        yield document.problem(Rule.MISPLACED_KEY, at, what, "use https://", key=True, severity="warning")
+        instead = f"use {_PLAIN[scheme(entry.settings['url'])]}"
+        yield document.problem(Rule.MISPLACED_KEY, at, what, instead, key=True, severity="warning")
 
 
 def header_wrong(name: str) -> str | None:
@@ -166,15 +211,16 @@ def _headers(document: Document, entry: Entry) -> Iterator[Problem]:
         if other != name:
             what = "is the same header as another one"
             yield document.problem(Rule.BAD_HEADER, path, what, "header names ignore upper and lower case", key=True)
-        yield from _literal(document, path, name, value)
+        yield from literal(document, path, name, value)
 
 
 def _env(document: Document, entry: Entry) -> Iterator[Problem]:
     for name, value in entry.settings.get("env", {}).items():
-        yield from _literal(document, (*entry.path, "env", name), name, value)
+        yield from literal(document, (*entry.path, "env", name), name, value)
 
 
-def _literal(document: Document, path: Path, name: str, value: object) -> Iterator[Problem]:
+def literal(document: Document, path: Path, name: str, value: object) -> Iterator[Problem]:
+    """Warns of a secret that stands in the file itself."""
     if not isinstance(value, str) or not value or path in document.substituted:
         return
     if _SECRET_NAMES.match(name[:200]) or _SECRET.search(value[:4000]):
@@ -214,4 +260,4 @@ def injection(document: Document, path: Path, strategy: Mapping[str, Any]) -> It
         what = "headerValue and headerValueEnv exclude each other"
         yield document.problem(Rule.CONTRADICTION, (*at, "headerValueEnv"), what, "remove one of them", key=True)
     if name is not None and "headerValue" in block:
-        yield from _literal(document, (*at, "headerValue"), name, block["headerValue"])
+        yield from literal(document, (*at, "headerValue"), name, block["headerValue"])

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from vmcp.config import toolhive
-from vmcp.config.backends import is_remote, strategies
+from vmcp.config import audit, authz, incoming, limits, outgoing, personas, toolhive
+from vmcp.config.backends import is_remote, isolation_of, strategies, transport_of
 from vmcp.config.model import (
     Aggregation,
+    Allow,
     ArgumentOverride,
     BackendSpec,
     Concealed,
@@ -18,6 +19,7 @@ from vmcp.config.model import (
     Group,
     Limits,
     Override,
+    Paths,
     PoolSpec,
     SecretRef,
     Selection,
@@ -52,6 +54,19 @@ def config(document: Document, resolve: Resolve) -> Config:
         aggregation=_aggregation(data.get("aggregation", {})),
         server=_server(data.get("server", {})),
         digest=hashlib.sha256(msgspec.json.encode(data)).hexdigest(),
+        incoming=incoming.from_data(
+            data.get("incomingAuth", {}),
+            lambda place, value: resolve(("incomingAuth", *place), value),
+            lambda place, value: _text(value, ("incomingAuth", *place), resolve),
+        ),
+        authz=authz.from_data(data.get("incomingAuth", {}).get("authz", {})),
+        audit=audit.from_data(
+            data.get("audit"),
+            lambda value: resolve(("audit", "logFile"), value),
+            lambda value: _text(value, ("audit", "key"), resolve),
+        ),
+        personas=personas.from_data(data.get("personas", {})),
+        rate_limits=limits.rate_limits(data.get("rateLimiting")),
         metadata=MappingProxyType(dict(data.get("metadata", {}))),
         **optional,
     )
@@ -77,19 +92,32 @@ def _backend(entry: Entry, data: Data, resolve: Resolve) -> BackendSpec:
     return BackendSpec(
         name=entry.name,
         group=entry.group,
-        transport="streamable-http" if remote else "stdio",
+        transport=transport_of(settings),
         url=settings.get("url"),
         command=tuple(settings.get("command", ())),
         env=_texts(settings.get("env", {}), (*path, "env"), resolve),
         cwd=resolve((*path, "cwd"), settings["cwd"]) if "cwd" in settings else None,
         protocol=settings.get("protocol", "auto"),
+        guessed="transport" not in settings,
+        isolation=isolation_of(settings),
+        allow=_allow(settings.get("allow", {})),
         required=settings.get("required", False),
         headers=_headers(entry, data, resolve) if remote else MappingProxyType({}),
+        auth=_auth(entry, data, resolve) if remote else None,
         tls=_tls(entry, resolve),
         timeouts=_timeouts(entry, data),
         pool=PoolSpec(**_values(settings.get("pool", {}))),
+        concurrency=limits.concurrency(settings.get("concurrency")),
         metadata=MappingProxyType(dict(settings.get("metadata", {}))),
     )
+
+
+def _allow(data: Data) -> Allow:
+    """``elicitation: true`` means both of its modes, false neither."""
+    asked = data.get("elicitation", {})
+    modes = asked if isinstance(asked, dict) else {"form": asked, "url": asked}
+    plain = {key: data[key] for key in ("sampling", "roots", "logging") if key in data}
+    return Allow(**plain, **modes)
 
 
 def _texts(values: Data, path: Path, resolve: Resolve) -> Mapping[str, Text]:
@@ -104,20 +132,28 @@ def _text(value: Any, path: Path, resolve: Resolve) -> Text:
     return SecretRef(file=resolve((*path, "file"), value["file"]))
 
 
+def _strategy(entry: Entry, data: Data) -> tuple[Path, Data]:
+    """The strategy that counts for a backend: its own, the one by its name, the default."""
+    default: tuple[Path, Data] = ("outgoingAuth", "default"), data.get("outgoingAuth", {}).get("default", {})
+    return next(strategies(data, entry), default)
+
+
 def _headers(entry: Entry, data: Data, resolve: Resolve) -> Mapping[str, Text]:
-    """The backend's own headers and, where its strategy is ``header_injection``, that one."""
+    """The backend's own headers and, where its strategy is a plain header, that one."""
     headers = dict(_texts(entry.settings.get("headers", {}), (*entry.path, "headers"), resolve))
-    default: tuple[Path, Any] = ("outgoingAuth", "default"), data.get("outgoingAuth", {}).get("default", {})
-    path, strategy = next(strategies(data, entry), default)
-    block = strategy.get("headerInjection")
-    if block is not None and block["headerName"].lower() not in {name.lower() for name in headers}:
-        at: Path = (*path, "headerInjection", "headerValue")
-        headers[block["headerName"]] = (
-            SecretRef(env=block["headerValueEnv"])
-            if "headerValueEnv" in block
-            else _text(block["headerValue"], at, resolve)
-        )
+    path, strategy = _strategy(entry, data)
+    found = outgoing.header(strategy, lambda below, value: _text(value, (*path, *below), resolve))
+    if found is not None and found[0].lower() not in {name.lower() for name in headers}:
+        headers[found[0]] = found[1]
     return MappingProxyType(headers)
+
+
+def _auth(entry: Entry, data: Data, resolve: Resolve) -> outgoing.Auth | None:
+    """Its strategy, if that is more than a header; an Authorization of its own counts more than the default's."""
+    path, strategy = _strategy(entry, data)
+    if "authorization" in {name.lower() for name in entry.settings.get("headers", {})}:
+        return None
+    return outgoing.from_data(strategy, lambda below, value: _text(value, (*path, *below), resolve))
 
 
 def _tls(entry: Entry, resolve: Resolve) -> TlsSpec:
@@ -210,6 +246,8 @@ def _server(data: Data) -> ServerSpec:
         port=int(data.get("port", ServerSpec().port)),
         allowed_hosts=tuple(data.get("allowedHosts", ())),
         allowed_origins=tuple(data.get("allowedOrigins", ())),
+        trusted_proxies=tuple(data.get("trustedProxies", ())),
+        paths=Paths(**{key: path for key, path in data.get("paths", {}).items() if key != "mcp"}),
         limits=Limits(**_values(data.get("limits", {}))),
         **given,
     )

@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vmcp.config import backends, toolhive
+from vmcp.config import (
+    backends,
+    checks_authz,
+    checks_incoming,
+    checks_limits,
+    checks_outgoing,
+    personas,
+    proxies,
+    toolhive,
+)
+from vmcp.config.model import Paths
 from vmcp.config.rules import Rule
 from vmcp.config.toolhive import Entry
 from vmcp.config.tree import Document, Path, printable
@@ -38,6 +48,8 @@ RESERVED_GROUPS = frozenset(
         "_",
     ]
 )
+_ENDPOINTS = ("sse", "message", "ws")
+_FIXED = RESERVED_GROUPS.difference(_ENDPOINTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,12 @@ def checks(document: Document) -> Iterator[Problem]:
     seen = world(document)
     for check in CHECKS:
         yield from check(seen)
+    yield from proxies.checks(document)
+    yield from checks_incoming.checks(document)
+    yield from personas.checks(document, seen.groups if seen.whole else None)
+    yield from checks_limits.rate_problems(document, seen.backend_names if seen.whole else None)
+    if seen.whole:
+        yield from checks_authz.checks(document)
     for entry in seen.entries:
         yield from backends.checks(document, entry)
 
@@ -266,16 +284,32 @@ def _visibility(world: World) -> Iterator[Problem]:
                 yield document.problem(Rule.CONTRADICTION, at, what, hint)
 
 
-def _injections(world: World) -> Iterator[Problem]:
-    document = world.document
-    outgoing = world.data.get("outgoingAuth", {})
-    found: list[tuple[Path, Any]] = []
-    if "default" in outgoing:
-        found.append((("outgoingAuth", "default"), outgoing["default"]))
-    found += [(("outgoingAuth", "backends", name), each) for name, each in outgoing.get("backends", {}).items()]
-    found += [((*entry.path, "auth"), entry.settings["auth"]) for entry in world.entries if "auth" in entry.settings]
-    for path, strategy in found:
-        yield from backends.injection(document, path, strategy)
+def _strategies(world: World) -> Iterator[Problem]:
+    for path, strategy in checks_outgoing.places(world.data, world.entries):
+        yield from checks_outgoing.strategy_checks(world.document, path, strategy)
+    for entry in world.entries:
+        yield from checks_outgoing.entry_checks(world.document, entry)
+
+
+def _paths(world: World) -> Iterator[Problem]:
+    """Every endpoint has a path of its own, at the root and below each group."""
+    given = world.data.get("server", {}).get("paths", {})
+    taken = {"/mcp": "mcp"} | {getattr(Paths(), key): key for key in _ENDPOINTS if key not in given}
+    for key in _ENDPOINTS:
+        path = given.get(key)
+        if path is None:
+            continue
+        first = path.split("/")[1]
+        other = taken.setdefault(path, key)
+        if other != key:
+            what, hint = f"is the path of {other} too", "each endpoint needs a path of its own"
+        elif not all(part.strip(".") for part in path.split("/")[1:]):
+            what, hint = "has an empty or dotted segment", f"write for example /{key}"
+        elif first in _FIXED or first in world.groups:
+            what, hint = f"begins with '/{first}', which is something else's", "choose another path"
+        else:
+            continue
+        yield world.document.problem(Rule.CONTRADICTION, ("server", "paths", key), what, hint)
 
 
 def _server(world: World) -> Iterator[Problem]:
@@ -311,6 +345,7 @@ CHECKS: tuple[Callable[[World], Iterator[Problem]], ...] = (
     _selections,
     _manual_names,
     _visibility,
-    _injections,
+    _strategies,
     _server,
+    _paths,
 )

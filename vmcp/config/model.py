@@ -9,34 +9,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from vmcp.config.audit import AuditSpec
+from vmcp.config.authz import Authz
+from vmcp.config.incoming import Incoming
+from vmcp.config.limits import Concurrency, RateLimits
+from vmcp.config.outgoing import Auth
+from vmcp.config.personas import Persona
+from vmcp.config.values import Concealed, SecretRef, Text
+
+__all__ = ["Concealed", "SecretRef", "Text"]  # besides what is defined here
+
 Strategy = Literal["prefix", "priority", "manual"]
-Transport = Literal["stdio", "streamable-http"]
+Transport = Literal["stdio", "streamable-http", "sse", "websocket"]
+Isolation = Literal["shared", "session", "identity", "request"]
 MatchOn = Literal["original", "advertised"]
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class SecretRef:
-    """Where a secret will come from: an environment variable or a file, resolved late. Its value is never held here."""
-
-    env: str | None = None
-    file: str | None = None
-
-    def __str__(self) -> str:
-        return f"{{env: {self.env}}}" if self.env else f"{{file: {self.file}}}"
-
-
-class Concealed(str):
-    """Text that may be a secret: it is a string like any other, but its ``repr`` does not tell it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-Text = str | SecretRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +56,22 @@ class TlsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Allow:
+    """What a backend may ask of clients, and whether its log messages go to them."""
+
+    sampling: bool = False
+    form: bool = True
+    url: bool = False
+    roots: bool = False
+    logging: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """One MCP server. ``protocol`` is "auto" or a revision."""
+    """One MCP server. ``protocol`` is "auto" or a revision. ``isolation`` says who shares a session with it.
+
+    ``guessed``: the file names no transport, so the server behind a ``url`` may turn out to speak the older HTTP+SSE.
+    """
 
     name: str
     group: str
@@ -79,11 +81,16 @@ class BackendSpec:
     env: Mapping[str, Text] = field(default_factory=lambda: MappingProxyType({}))
     cwd: str | None = None
     protocol: str = "auto"
+    guessed: bool = False
+    isolation: Isolation = "shared"
+    allow: Allow = Allow()
     required: bool = False
     headers: Mapping[str, Text] = field(default_factory=lambda: MappingProxyType({}))
+    auth: Auth | None = None
     tls: TlsSpec = TlsSpec()
     timeouts: Timeouts = Timeouts()
     pool: PoolSpec = PoolSpec()
+    concurrency: Concurrency | None = None
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -161,9 +168,20 @@ class Limits:
     response_bytes: int = 16 << 20
     list_bytes: int = 32 << 20
     sessions: int = 10_000
+    sessions_per_principal: int = 1_000
     session_idle: float = 1800.0
+    session_max: float = 86_400.0
     page_size: int = 1000
     shutdown_grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the other transports are, at the root and under each group (``/<group>/sse``)."""
+
+    sse: str = "/sse"
+    message: str = "/message"
+    ws: str = "/ws"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +194,8 @@ class ServerSpec:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    paths: Paths = Paths()
     limits: Limits = Limits()
 
 
@@ -192,6 +212,11 @@ class Config:
     partial_failure: Literal["fail", "best_effort"] = "best_effort"
     start_deadline: float = 5.0
     log_level: str = "info"
+    incoming: Incoming = field(default_factory=Incoming)
+    authz: Authz | None = None
+    audit: AuditSpec | None = None
+    rate_limits: RateLimits | None = None
+    personas: Mapping[str, Persona] = field(default_factory=lambda: MappingProxyType({}))
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

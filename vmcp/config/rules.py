@@ -35,6 +35,7 @@ class Rule(StrEnum):
     NOTHING_SERVED = "nothing-served"
     PLAIN_HTTP = "plain-http"
     LITERAL_SECRET = "literal-secret"
+    BAD_POLICY = "bad-policy"
 
 
 MEANING: dict[Rule, str] = {
@@ -67,4 +68,5 @@ MEANING: dict[Rule, str] = {
     Rule.NOTHING_SERVED: "Something would be served empty or not at all.",
     Rule.PLAIN_HTTP: "Traffic would leave this machine unencrypted.",
     Rule.LITERAL_SECRET: "A secret seems to stand in the file itself.",
+    Rule.BAD_POLICY: "A Cedar policy, or an entity, that cannot mean what it says.",
 }

@@ -24,37 +24,22 @@ class Unbuilt:
 
 _BACKENDS = ("groups.*.backends.*.", "backends.*.")
 _STRATEGIES = ("outgoingAuth.default.", "outgoingAuth.backends.*.", *(f"{b}auth." for b in _BACKENDS))
-_BLOCKS = "tokenExchange serviceAccount basic bearer apiKey oauth awsSts upstreamInject obo xaa"
+_TYPES: tuple[str, ...] = ("unauthenticated", "pass_through", "header_injection", "token_exchange", "service_account")
+_TYPES += ("basic", "bearer", "api_key", "xaa")
+_BLOCKS = "oauth awsSts upstreamInject obo tokenExchange.subjectProviderName xaa.subjectProviderName"
 _HEALTH = "healthCheckInterval unhealthyThreshold healthCheckTimeout statusReportingInterval"
 _SHARED_REDIS = "shared state in Redis"
 _REPLICAS = "replicas and load balancing"
 _STRATEGY = "this outgoing strategy"
 
 TABLE: tuple[Unbuilt, ...] = (
-    Unbuilt("incomingAuth.type", "incoming authentication", ("anonymous",)),
-    Unbuilt("incomingAuth.oidc", "incoming authentication"),
-    Unbuilt("incomingAuth.authz.type", "authorization by Cedar policies", ("none",)),
-    *(
-        Unbuilt(f"incomingAuth.authz.{key}", "authorization by Cedar policies")
-        for key in [
-            "policies",
-            "entitiesJson",
-            "primaryUpstreamProvider",
-            "groupClaimName",
-            "roleClaimName",
-            "groupEntityType",
-        ]
-    ),
+    Unbuilt("incomingAuth.authz.primaryUpstreamProvider", "claims of an upstream provider"),
     Unbuilt("outgoingAuth.source", "discovery of strategies in Kubernetes", ("inline",)),
-    *(Unbuilt(f"{at}type", _STRATEGY, ("unauthenticated", "header_injection")) for at in _STRATEGIES),
+    *(Unbuilt(f"{at}type", _STRATEGY, _TYPES) for at in _STRATEGIES),
     *(Unbuilt(f"{at}{block}", _STRATEGY) for at in _STRATEGIES for block in _BLOCKS.split()),
-    *(Unbuilt(f"{at}transport", "this transport", ("stdio", "streamable-http")) for at in _BACKENDS),
-    *(Unbuilt(f"{at}isolation", "isolation other than 'shared'", ("shared",)) for at in _BACKENDS),
     *(Unbuilt(f"{at}endpoints", _REPLICAS) for at in _BACKENDS),
     *(Unbuilt(f"{at}loadBalancing", _REPLICAS) for at in _BACKENDS),
     *(Unbuilt(f"{at}tags", "routing rules", ([],)) for at in _BACKENDS),
-    *(Unbuilt(f"{at}concurrency", "limits on concurrency") for at in _BACKENDS),
-    *(Unbuilt(f"{at}allow", "questions of backends to clients") for at in _BACKENDS),
     *(Unbuilt(f"{at}pool.minSize", "connections kept open in advance", (0,)) for at in _BACKENDS),
     *(
         Unbuilt(f"{at}pool.{key}", "validation of pooled connections")
@@ -66,16 +51,16 @@ TABLE: tuple[Unbuilt, ...] = (
     Unbuilt("compositeToolRefs", "references to Kubernetes objects", ([],)),
     *(Unbuilt(f"operational.failureHandling.{key}", "health checks") for key in _HEALTH.split()),
     Unbuilt("operational.failureHandling.circuitBreaker", "the circuit breaker"),
-    Unbuilt("operational.listChanged", "list_changed notifications"),
+    Unbuilt("operational.listChanged.enabled", "silence about changed lists", (True,)),
+    Unbuilt("operational.listChanged.disabledWorkloads", "silence about changed lists", ([],)),
     Unbuilt("telemetry", "telemetry"),
-    Unbuilt("audit", "the audit log"),
     Unbuilt("optimizer", "search over tools"),
     Unbuilt("codeMode", "code mode"),
     Unbuilt("sessionStorage.provider", _SHARED_REDIS, ("memory",)),
     *(Unbuilt(f"sessionStorage.{key}", _SHARED_REDIS) for key in ("address", "db", "keyPrefix", "password")),
-    Unbuilt("rateLimiting", "rate limits"),
     Unbuilt("passthroughHeaders", "headers passed through to backends", ([],)),
-    Unbuilt("personas", "personas", ({},)),
+    Unbuilt("personas.*.overrides", "overrides of personas", ({},)),
+    Unbuilt("personas.*.discovery", "search over tools", ("full",)),
     Unbuilt("routing", "routing rules", ([],)),
     Unbuilt("tools", "custom tools", ({},)),
     Unbuilt("prompts", "custom prompts", ({},)),
@@ -83,9 +68,7 @@ TABLE: tuple[Unbuilt, ...] = (
     Unbuilt("vars", "variables", ({},)),
     Unbuilt("cache", "the cache"),
     Unbuilt("server.paths.mcp", "other paths", ("/mcp",)),
-    *(Unbuilt(f"server.paths.{key}", "the legacy SSE and WebSocket endpoints") for key in ("sse", "message", "ws")),
     Unbuilt("server.workers", "several processes", (1,)),
-    Unbuilt("server.trustedProxies", "trusted proxies", ([],)),
     Unbuilt("server.tls", "TLS of the listener"),
     Unbuilt("admin", "administration"),
     Unbuilt("state.store", _SHARED_REDIS, ("memory",)),

@@ -1,5 +1,6 @@
 """URLs and hosts of a configuration. The rule: a reason names what is wrong and never repeats the URL, which may hold secrets."""
 
+from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 
@@ -23,13 +24,24 @@ def split(url: str) -> SplitResult | None:
     return parts
 
 
-def url_wrong(url: str, *, query: bool = True) -> str | None:
-    """Why a URL cannot be used over HTTP; None when it can."""
+WEB = ("http", "https")
+SOCKETS = ("ws", "wss")
+
+
+def scheme(url: str) -> str:
+    """The scheme in lower case; empty when there is none."""
+    parts = split(url)
+    return parts.scheme.lower() if parts is not None else ""
+
+
+def url_wrong(url: str, *, query: bool = True, schemes: Sequence[str] = WEB) -> str | None:
+    """Why a URL of these schemes cannot be used; None when it can."""
     parts = split(url)
     if parts is None:
         return "is not a URL: its host or port is malformed"
-    if parts.scheme.lower() not in ("http", "https"):
-        return "must begin with http:// or https://"
+    if parts.scheme.lower() not in schemes:
+        *others, last = (f"{each}://" for each in schemes)
+        return f"must begin with {', '.join(others)} or {last}"
     if not parts.hostname or parts.port == 0:
         return "has no host" if not parts.hostname else "has port 0"
     if not parts.netloc.isascii():
