@@ -8,18 +8,25 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from tests.routing.catalogs import catalog, config
-from vmcp.call import PLACES, Call, Client, Complete, Handler, Middleware, Outcome, Peer, Trail, chain, refine
+from vmcp.call import PLACES, Call, Client, Complete, Handler, Identity, Middleware, Outcome, Peer, Trail, chain, refine
+from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import Revision
 from vmcp.routing.build import build
 
 
 class Deaf:
-    """A client that cannot take notifications."""
+    """A client that cannot take notifications, nor be asked."""
+
+    can_ask = False
 
     async def notify(self, method: str, params: Any) -> None:
         """Drop it."""
+
+    async def ask(self, question: Question) -> Raw:
+        raise AssertionError
 
 
 def call() -> Call:
@@ -27,6 +34,7 @@ def call() -> Call:
     table = build(1, config([made.backend]), {made.backend: made})
     client: Client = Deaf()
     return Call(
+        id=b"1",
         method="ping",
         name=None,
         params={},
@@ -67,7 +75,7 @@ async def passed(places: Sequence[str]) -> list[str]:
 
 
 async def test_a_call_passes_the_places_from_the_outside_in() -> None:
-    assert PLACES == ("telemetry", "audit", "auth", "ratelimit", "authz", "cache")
+    assert PLACES == ("telemetry", "audit", "auth", "ratelimit", "persona", "authz", "cache")
     ways = [f"{place} in" for place in PLACES], [f"{place} out" for place in reversed(PLACES)]
     assert await passed(PLACES) == [*ways[0], "dispatch", *ways[1]]
 
@@ -105,3 +113,11 @@ def test_a_trail_is_written_by_whoever_knows() -> None:
     one, other = Trail(), Trail()
     one.backend = "git"
     assert (one.backend, other.backend, other.original, other.upstream_seconds) == ("git", None, None, 0.0)
+
+
+def test_a_principal_is_one_text_that_nobody_else_has() -> None:
+    people = [Identity(issuer, subject) for issuer in ("", "a", "ab", "1:a") for subject in ("", "b", "bc", "1:b")]
+    assert len({person.principal for person in people}) == len(people)
+    assert refine(call(), identity=people[1]).principal == people[1].principal
+    assert call().principal == "", "nobody was asked"
+    assert all(person.principal for person in people), "and is not taken for somebody"

@@ -11,8 +11,47 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Raw
 
+from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import Revision
-from vmcp.routing.table import Face, RoutingTable
+from vmcp.routing.table import Face, Route, RoutingTable, resource_route
+
+
+class Origin(msgspec.Struct):
+    """Where a request came from. Mutable: whoever records the request, or knows of what kind it is, says so here.
+
+    It is read by the audit log only; nothing is decided by it.
+    """
+
+    transport: str = ""
+    address: str = ""
+    agent: str = ""
+    kind: str = ""
+    told: bool = False
+    via: str = ""
+    """The proxy that the address was learned from."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who is calling, as was verified at the door. ``token`` is what it was verified by; it is never shown.
+
+    ``expires`` is when that ends, in seconds of the epoch; nobody is served by it any more then.
+    """
+
+    issuer: str
+    subject: str
+    claims: Mapping[str, Any] = {}
+    scopes: frozenset[str] = frozenset()
+    token: str = ""
+    persona: str | None = None
+    expires: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Identity(issuer={self.issuer!r}, subject={self.subject!r}, persona={self.persona!r})"
+
+    @property
+    def principal(self) -> str:
+        """Issuer and subject as one text that nobody else has: what sessions, links, tickets and tasks are bound to."""
+        return f"{len(self.issuer)}:{self.issuer}{self.subject}"
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -28,20 +67,28 @@ class Peer(msgspec.Struct, frozen=True):
     session: str | None = None
     level: str | None = None
     headers: Mapping[str, str] = {}
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who is calling, as auth found out."""
-
-    issuer: str
-    subject: str
+    identity: Identity | None = None
+    origin: Origin | None = None
 
 
 class Client(Protocol):
     """The way back to a client while its call is in flight."""
 
+    can_ask: bool
+    """Whether ``ask`` can reach it: a client of the handshake era with a way back."""
+
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Send a notification that belongs to the call; dropped when the client cannot take one."""
+
+    async def ask(self, question: Question) -> Raw:
+        """The client's result for ``question``. Raises its error, or why it cannot be asked, as ``McpError``."""
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What a client of 2026-07-28 brings back with a retry: results by key, and ``requestState`` as it was given out."""
+
+    responses: Mapping[str, Raw] = {}
+    state: str | None = None
 
 
 class Trail(msgspec.Struct):
@@ -50,11 +97,27 @@ class Trail(msgspec.Struct):
     backend: str | None = None
     original: str | None = None
     upstream_seconds: float = 0.0
+    decision: str | None = None
+    """``deny`` or ``allow``, once somebody has decided."""
+    policies: tuple[str, ...] = ()
+    """The ids of the policies that decided."""
+    persona: str | None = None
+    limited: str | None = None
+    """The config key of the limit that refused it."""
+
+
+May = Callable[[Route], bool]
+"""Whether the caller may see and use something. The route of a resource that a template answers for has the URI as its name."""
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request in house form. ``name`` is the advertised name or URI; ``deadline`` is absolute loop time."""
+    """A request in house form. ``name`` is the advertised name or URI; ``deadline`` is absolute loop time.
 
+    ``id`` is the JSON text of the request's id: it names the call to its client, and nothing is ever keyed by it.
+    ``may`` (None: everything) decides for lists and for calls alike; a layer only ever makes it narrower (``narrowed``).
+    """
+
+    id: bytes
     method: str
     name: str | None
     params: Mapping[str, Raw]
@@ -67,6 +130,28 @@ class Call(msgspec.Struct, frozen=True):
     deadline: float
     trail: Trail
     identity: Identity | None = None
+    answers: Answers | None = None
+    may: May | None = None
+
+    @property
+    def principal(self) -> str:
+        """Whose call it is; empty when nobody was asked who he is."""
+        return self.identity.principal if self.identity is not None else ""
+
+
+def narrowed(call: Call, may: May) -> Call:
+    """``call``, which may have what it may have already and ``may`` admits too."""
+    before = call.may
+    return refine(call, may=may if before is None else lambda route: before(route) and may(route))
+
+
+def resource_for(call: Call, uri: str) -> Route | None:
+    """Who answers for ``uri``, if the caller may have it. What comes through a template is judged by the URI itself."""
+    route = resource_route(call.face, uri)
+    if route is None or call.may is None:
+        return route
+    asked = route if route.name == uri else msgspec.structs.replace(route, name=uri)
+    return route if call.may(asked) else None
 
 
 class Complete(msgspec.Struct, frozen=True):
@@ -76,12 +161,22 @@ class Complete(msgspec.Struct, frozen=True):
     revision: Revision
 
 
-Outcome = Complete
+class InputRequired(msgspec.Struct, frozen=True):
+    """A result of 2026-07-28 that asks first: all its members, ``inputRequests`` and ``requestState`` (sealed) among them."""
+
+    members: Mapping[str, Raw]
+
+
+Outcome = Complete | InputRequired
 Handler = Callable[[Call], Awaitable[Outcome]]
 Middleware = Callable[[Handler], Handler]
 
-PLACES = ("telemetry", "audit", "auth", "ratelimit", "authz", "cache")
-"""The layers around dispatch, outermost first. Telemetry and audit are outside auth, so that a refusal is recorded too."""
+PLACES = ("telemetry", "audit", "auth", "ratelimit", "persona", "authz", "cache")
+"""The layers around dispatch, outermost first. Telemetry is outside auth, so that a refusal is counted too.
+
+Nothing stands at audit's place: a call that asks its client passes the chain once for each round and is one event, so it is
+recorded around the door (``server/exchange``), and what never becomes a call at the gate.
+"""
 
 
 def chain(handler: Handler, layers: Mapping[str, Middleware]) -> Handler:

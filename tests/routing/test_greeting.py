@@ -1,19 +1,27 @@
 """Capabilities and instructions of a face."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.routing.catalogs import OLD, catalog, config
+from vmcp.config.model import Allow
+from vmcp.protocol.extensions import TASKS, UI
 from vmcp.protocol.revisions import Revision
 from vmcp.routing.catalog import Catalog
-from vmcp.routing.greeting import capabilities, cut, instructions
+from vmcp.routing.greeting import capabilities, cut, instructions, shown
 
 LISTS = {
-    "tools": {"listChanged": False},
-    "prompts": {"listChanged": False},
-    "resources": {"subscribe": False, "listChanged": False},
+    "tools": {"listChanged": True},
+    "prompts": {"listChanged": True},
+    "resources": {"subscribe": True, "listChanged": True},
 }
+GROUP = config(["a", "b", "slow"]).groups["g"]
+NEW = Revision.V2026_07_28
+V2025 = Revision.V2025_11_25
+CALL: Any = {"requests": {"tools": {"call": {}}}}
 V2024 = Revision.V2024_11_05
 
 
@@ -40,12 +48,56 @@ V2024 = Revision.V2024_11_05
     ],
 )
 def test_what_some_backend_offers_is_promised(present: Sequence[Catalog], expected: set[str]) -> None:
-    assert set(capabilities(present, ())) == expected
+    assert set(capabilities(GROUP, present, ())) == expected
 
 
 def test_lists_are_promised_while_a_backend_is_missing() -> None:
-    assert capabilities([], ["slow"]) == LISTS
-    assert capabilities([catalog("a", capabilities={"logging": {}})], ["slow"]) == {**LISTS, "logging": {}}
+    assert capabilities(GROUP, [], ["slow"]) == LISTS
+    assert capabilities(GROUP, [catalog("a", capabilities={"logging": {}})], ["slow"]) == {**LISTS, "logging": {}}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [({}, False), ({"subscribe": False}, False), ({"subscribe": True}, True)]
+)
+def test_subscriptions_are_promised_when_somebody_keeps_them(said: Any, expected: bool) -> None:
+    present = [catalog("a", capabilities={"resources": said}), catalog("b", capabilities={"resources": True})]
+    assert capabilities(GROUP, present, ())["resources"] == {"subscribe": expected, "listChanged": True}
+
+
+def test_logs_that_the_configuration_keeps_back_are_not_promised() -> None:
+    quiet = replace(GROUP, backends={"a": replace(GROUP.backends["a"], allow=Allow(logging=False))})
+    assert "logging" not in capabilities(quiet, [catalog("a", capabilities={"logging": {}})], ())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([(V2025, CALL)], CALL),
+        ([(V2025, {**CALL, "list": {}}), (V2025, {**CALL, "cancel": {}})], {**CALL, "list": {}, "cancel": {}}),
+        ([(V2025, {"list": {}, "cancel": {}})], None),
+        ([(V2025, {"list": {}}), (V2025, CALL)], CALL),
+        ([(V2025, {"requests": {"tools": []}})], None),
+        ([(V2025, [])], None),
+        ([(NEW, CALL), (V2024, CALL)], None),
+    ],
+)
+def test_tasks_are_promised_as_far_as_those_who_make_them_go(said: Any, expected: Any) -> None:
+    present = [catalog(name, revision=r, capabilities={"tasks": c}) for name, (r, c) in zip("ab", said, strict=False)]
+    promised = capabilities(GROUP, present, ())
+    assert promised.get("tasks") == expected
+    assert "tasks" not in shown(promised, NEW)
+    assert "tasks" not in shown(promised, Revision.V2025_06_18)
+    assert shown(promised, V2025).get("tasks") == expected
+
+
+def test_the_extension_for_tasks_is_shown_to_its_own_era() -> None:
+    both = {TASKS: {}, UI: {"mimeTypes": ["text/html"]}}
+    promised = capabilities(GROUP, [catalog("a", revision=NEW, capabilities={"extensions": both})], ())
+    assert shown(promised, NEW)["extensions"] == both
+    assert shown(promised, V2025)["extensions"] == {UI: both[UI]}
+    promised = capabilities(GROUP, [catalog("a", revision=NEW, capabilities={"extensions": {TASKS: {}}})], ())
+    assert "extensions" in shown(promised, NEW)
+    assert "extensions" not in shown(promised, V2025)
 
 
 def test_instructions_stand_under_the_names_of_their_backends() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.routing.catalogs import NEW, OLD, catalog, entry
 from vmcp.config.model import Aggregation, ArgumentOverride, Override, Selection
+from vmcp.protocol.revisions import Revision
 from vmcp.routing.catalog import Kind
 from vmcp.routing.offers import offers
 from vmcp.routing.table import HeaderParam, Quarantined, Route
@@ -152,3 +153,12 @@ def test_a_hidden_entry_is_a_route_that_is_not_listed_whatever_its_name() -> Non
 def test_tools_without_a_schema_pass() -> None:
     text = b'{"name":"read","d":"\\u0041"}'
     assert route(Kind.TOOL, text, MANUAL).modern is text
+
+
+@pytest.mark.parametrize(("revision", "expected"), [(OLD, True), (NEW, False), (Revision.V2025_06_18, False)])
+def test_a_tool_that_runs_as_a_task_only_is_known_as_such(revision: Revision, expected: bool) -> None:
+    strict = entry(Kind.TOOL, "t", execution={"taskSupport": "required"})
+    (first, second) = offers(Aggregation(), Kind.TOOL, catalog("a", tools=[strict, "u"], revision=revision))
+    assert isinstance(first, Route)
+    assert isinstance(second, Route)
+    assert (first.tasked, second.tasked) == (expected, False)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.routing.catalogs import catalog, config
+from tests.routing.catalogs import NEW, catalog, config
 from vmcp.config.model import Aggregation, Selection
 from vmcp.routing.build import build
 from vmcp.routing.catalog import Catalog, Kind
-from vmcp.routing.table import Face, diff, resource_route
+from vmcp.routing.table import Face, RoutingTable, diff, resource_route
 
 
 def face(aggregation: Aggregation | None = None, *catalogs: Catalog) -> Face:
@@ -96,3 +96,15 @@ def test_only_the_kinds_that_look_different_are_told(later: Catalog, kinds: set[
 def test_a_face_that_is_gone_differs_in_what_it_listed() -> None:
     without_root = build(2, config(["a", "b"], group_ref=None), {"a": catalog("a", tools=["x"], prompts=["p"])})
     assert diff(OLD, without_root) == {"/mcp": {Kind.TOOL, Kind.PROMPT}}
+
+
+def test_each_era_may_ask_for_what_is_different_in_its_own_eyes() -> None:
+    def table(of: str) -> RoutingTable:
+        schema = b'{"type":"array","items":{"type":"%b"}}' % of.encode()
+        tool = b'{"name":"x","inputSchema":{"type":"object"},"outputSchema":%b}' % schema
+        return build(1, CONFIG, {"a": catalog("a", tools=[tool], revision=NEW)})
+
+    old, new = table("string"), table("number")
+    assert diff(old, new) == diff(old, new, modern=True) == {"/mcp": {Kind.TOOL}, "/g/mcp": {Kind.TOOL}}
+    assert diff(old, new, modern=False) == {}
+    assert diff(None, new, modern=False) == {"/mcp": {Kind.TOOL}, "/g/mcp": {Kind.TOOL}}

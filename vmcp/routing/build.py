@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from vmcp.config.model import Aggregation, Config, Group
-from vmcp.routing import greeting, names, selection, templates
+from vmcp.routing import greeting, names, personas, selection, templates
 from vmcp.routing.catalog import Catalog, Kind
 from vmcp.routing.offers import offers
 from vmcp.routing.table import Face, Quarantined, Route, RoutingTable, TemplateRoute
@@ -22,8 +22,9 @@ ROOT = "/mcp"
 def build(number: int, config: Config, catalogs: Mapping[str, Catalog]) -> RoutingTable:
     """The table of ``config`` as of ``catalogs`` (by backend; one that is absent has not answered yet)."""
     faces: dict[str, Face] = {}
-    for group in config.groups.values():
-        face = _face(config, group, catalogs)
+    made: _Made = {}
+    for group in (*config.groups.values(), *(personas.group(each, config) for each in config.personas.values())):
+        face = _face(config, group, catalogs, made)
         if group.name == config.group_ref:
             faces[ROOT] = replace(face, path=ROOT)
         faces[face.path] = face
@@ -39,23 +40,31 @@ class _Shelf:
     quarantined: tuple[Quarantined, ...]
 
 
-def _face(config: Config, group: Group, catalogs: Mapping[str, Catalog]) -> Face:
+_Made = dict[tuple[str, ...], Mapping[Kind, _Shelf]]
+"""Shelves by their backends in order: who has the same backends has the same shelves."""
+
+
+def _face(config: Config, group: Group, catalogs: Mapping[str, Catalog], made: _Made) -> Face:
     present = [catalogs[backend] for backend in group.backends if backend in catalogs]
     missing = tuple(backend for backend in group.backends if backend not in catalogs)
-    rank = names.ranks(config.aggregation, group.backends)
-    shelves = {kind: _shelf(config.aggregation, kind, present, rank) for kind in Kind}
+    shelves = made.get(tuple(group.backends))
+    if shelves is None:
+        rank = names.ranks(config.aggregation, group.backends)
+        shelves = {kind: _shelf(config.aggregation, kind, present, rank) for kind in Kind}
+        made[tuple(group.backends)] = shelves
     return Face(
         path=f"/{group.name}{ROOT}",
         group=group.name,
         name=config.name,
         instructions=greeting.instructions(group, present),
-        capabilities=greeting.capabilities(present, missing),
+        capabilities=greeting.capabilities(group, present, missing),
         routes=MappingProxyType({k: MappingProxyType({r.name: r for r in s.listing}) for k, s in shelves.items()}),
         listing=MappingProxyType({kind: shelf.listing for kind, shelf in shelves.items()}),
         quarantined=tuple(entry for shelf in shelves.values() for entry in shelf.quarantined),
         missing=missing,
         hidden=MappingProxyType({kind: shelf.hidden for kind, shelf in shelves.items()}),
         templates=_templates(config.aggregation, shelves[Kind.TEMPLATE].listing),
+        backends=frozenset(group.backends),
     )
 
 

@@ -23,6 +23,8 @@ class Kind(StrEnum):
     RESOURCE = "resources"
     TEMPLATE = "resourceTemplates"
 
+    __hash__ = str.__hash__  # looked up for every request; Enum's own hash is a Python function
+
     @property
     def name_key(self) -> str:
         """The member of an entry that identifies it."""

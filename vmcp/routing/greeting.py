@@ -5,32 +5,77 @@ The rule: nothing is promised that no backend behind the face could keep, and no
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from vmcp.config.model import Group
+from vmcp.protocol import extensions
 from vmcp.protocol.revisions import Revision
 from vmcp.routing.catalog import Catalog, Kind
 
-# What is said of each capability. Changes of lists and subscriptions are not forwarded yet.
-OFFERED: Mapping[str, Mapping[str, bool]] = MappingProxyType(
-    {
-        "tools": MappingProxyType({"listChanged": False}),
-        "prompts": MappingProxyType({"listChanged": False}),
-        "resources": MappingProxyType({"subscribe": False, "listChanged": False}),
-        "completions": MappingProxyType({}),
-        "logging": MappingProxyType({}),
-    }
-)
 _LISTS = {"tools": (Kind.TOOL,), "prompts": (Kind.PROMPT,), "resources": (Kind.RESOURCE, Kind.TEMPLATE)}
 _ONE_BACKEND = 8 << 10
 _ALL_BACKENDS = 32 << 10
 _ELLIPSIS = "…"
 
+Capabilities = Mapping[str, Mapping[str, Any]]
 
-def capabilities(present: Sequence[Catalog], missing: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
-    """The merged capabilities. While a backend is missing all lists are promised: a handshake client asks only once."""
-    return MappingProxyType(
-        {key: dict(said) for key, said in OFFERED.items() if (missing and key in _LISTS) or _any_has(present, key)}
-    )
+
+def capabilities(group: Group, present: Sequence[Catalog], missing: Sequence[str]) -> Capabilities:
+    """The merged capabilities of all eras. While a backend is missing all lists are promised: a handshake client asks only once.
+
+    Changes of lists are told by vmcp itself, which notices them however a backend works.
+    """
+    found: dict[str, Mapping[str, Any]] = {
+        key: {"listChanged": True} for key in _LISTS if missing or _any_has(present, key)
+    }
+    if "resources" in found:
+        subscribe = bool(missing) or any(_part(catalog, "resources").get("subscribe") is True for catalog in present)
+        found["resources"] = {"subscribe": subscribe, "listChanged": True}
+    if _any_has(present, "completions"):
+        found["completions"] = {}
+    if _any_has([catalog for catalog in present if group.backends[catalog.backend].allow.logging], "logging"):
+        found["logging"] = {}
+    if tasks := _tasks(present):
+        found["tasks"] = tasks
+    if offered := extensions.offered((catalog.revision, catalog.capabilities) for catalog in present):
+        found["extensions"] = offered
+    return MappingProxyType(found)
+
+
+def shown(promised: Capabilities, revision: Revision) -> dict[str, Mapping[str, Any]]:
+    """What a client of ``revision`` is told of them: tasks are in the core of 2025-11-25 alone, and an extension since."""
+    told = dict(promised)
+    if revision is not Revision.V2025_11_25:
+        told.pop("tasks", None)
+    if not revision.modern and extensions.TASKS in told.get("extensions", ()):
+        told["extensions"] = {key: said for key, said in told["extensions"].items() if key != extensions.TASKS}
+        if not told["extensions"]:
+            del told["extensions"]
+    return told
+
+
+def _tasks(present: Sequence[Catalog]) -> Mapping[str, Any]:
+    """The tasks of 2025-11-25: what some backend that makes them has."""
+    said = [_part(catalog, "tasks") for catalog in present if catalog.revision is Revision.V2025_11_25]
+    makers = [tasks for tasks in said if _calls(tasks)]
+    if not makers:
+        return {}
+    verbs: dict[str, Any] = {
+        key: {} for key in ("list", "cancel") if any(isinstance(tasks.get(key), Mapping) for tasks in makers)
+    }
+    return {**verbs, "requests": {"tools": {"call": {}}}}
+
+
+def _calls(tasks: Mapping[str, Any]) -> bool:
+    found: Any = tasks
+    for key in ("requests", "tools", "call"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return isinstance(found, Mapping)
+
+
+def _part(catalog: Catalog, key: str) -> Mapping[str, Any]:
+    said = catalog.capabilities.get(key)
+    return said if isinstance(said, Mapping) else {}
 
 
 def _any_has(present: Sequence[Catalog], key: str) -> bool:

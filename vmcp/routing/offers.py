@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from vmcp.config.model import Aggregation, Override, Selection
+from vmcp.protocol import tasks
 from vmcp.routing import arguments, fragments, headers, members, names, selection, templates
 from vmcp.routing.catalog import Catalog, Entry, Kind
 from vmcp.routing.table import Quarantined, Route
@@ -19,7 +20,10 @@ _UNCHANGED = Override()
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What is the same for all entries of one kind of one backend. ``named``: the name is ours to give, not a URI."""
+    """What is the same for all entries of one kind of one backend. ``named``: the name is ours to give, not a URI.
+
+    ``tasks``: it speaks the revision that has tasks in its core.
+    """
 
     kind: Kind
     backend: str
@@ -29,6 +33,7 @@ class Desk:
     chooser: selection.Chooser
     modern: bool
     named: bool
+    tasks: bool
 
 
 def desk(aggregation: Aggregation, kind: Kind, catalog: Catalog) -> Desk:
@@ -43,6 +48,7 @@ def desk(aggregation: Aggregation, kind: Kind, catalog: Catalog) -> Desk:
         chooser=selection.chooser(aggregation, kind, backend),
         modern=catalog.revision.modern,
         named=kind in (Kind.TOOL, Kind.PROMPT),
+        tasks=catalog.revision is tasks.FIRST,
     )
 
 
@@ -120,4 +126,5 @@ def _tool(draft: _Draft) -> Route | Quarantined:
         header_params=params,
         shown_header_params=headers.shown(params, overrides),
         arguments=arguments.mapping(overrides),
+        tasked=draft.at.tasks and tasks.required(draft.parts.get("execution")),
     )

@@ -6,6 +6,7 @@ The rule: what may be called is what ``routes`` has, and ``resource_route`` find
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,8 @@ class Route(msgspec.Struct, frozen=True):
 
     ``modern`` and ``handshake`` are the JSON texts that the two eras of clients see in lists (mostly the same object).
     ``listed`` false means hidden: not listed, not callable directly. ``header_params`` are under the backend's own argument
-    names, ``shown_header_params`` under the advertised ones.
+    names, ``shown_header_params`` under the advertised ones. ``tasked``: its backend does it as a task of
+    2025-11-25 or not at all.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Route(msgspec.Struct, frozen=True):
     header_params: tuple[HeaderParam, ...] = ()
     shown_header_params: tuple[HeaderParam, ...] = ()
     arguments: ArgumentMap | None = None
+    tasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +77,21 @@ class Face:
     """What a client sees at one path. ``routes`` has what may be called, ``listing`` what is listed, in its order.
 
     ``hidden`` has, by (backend, original name), what only composite tools may reach. ``templates`` are in the order of asking.
+    ``backends`` are all that it serves, whether they have answered or not.
     """
 
     path: str
     group: str
     name: str
     instructions: str
-    capabilities: Mapping[str, Mapping[str, bool]]
+    capabilities: Mapping[str, Mapping[str, Any]]
     routes: Mapping[Kind, Mapping[str, Route]]
     listing: Mapping[Kind, tuple[Route, ...]]
     quarantined: tuple[Quarantined, ...]
     missing: tuple[str, ...]
     hidden: Hidden = field(default_factory=lambda: _NOTHING_HIDDEN)
     templates: tuple[TemplateRoute, ...] = ()
+    backends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +119,24 @@ def resource_route(face: Face, uri: str) -> Route | None:
     return None
 
 
-def diff(old: RoutingTable | None, new: RoutingTable) -> Mapping[str, frozenset[Kind]]:
-    """The kinds whose lists look different, by path; a path without changes is left out."""
+def diff(old: RoutingTable | None, new: RoutingTable, *, modern: bool | None = None) -> Mapping[str, frozenset[Kind]]:
+    """The kinds whose lists look different, by path; a path without changes is left out.
+
+    ``modern`` says to whom: clients of 2026-07-28, older ones, or (None) either.
+    """
     before: Mapping[str, Face] = {} if old is None else old.faces
     paths = dict.fromkeys((*before, *new.faces))
-    changes = {path: _changed(before.get(path), new.faces.get(path)) for path in paths}
+    changes = {path: _changed(before.get(path), new.faces.get(path), modern) for path in paths}
     return MappingProxyType({path: kinds for path, kinds in changes.items() if kinds})
 
 
-def _changed(old: Face | None, new: Face | None) -> frozenset[Kind]:
-    return frozenset(kind for kind in Kind if _visible(old, kind) != _visible(new, kind))
+def _changed(old: Face | None, new: Face | None, modern: bool | None) -> frozenset[Kind]:
+    return frozenset(kind for kind in Kind if _visible(old, kind, modern) != _visible(new, kind, modern))
 
 
-def _visible(face: Face | None, kind: Kind) -> list[tuple[bytes, bytes]]:
-    return [] if face is None else [(route.modern, route.handshake) for route in face.listing[kind]]
+def _visible(face: Face | None, kind: Kind, modern: bool | None) -> list[tuple[bytes, ...]]:
+    if face is None:
+        return []
+    if modern is None:
+        return [(route.modern, route.handshake) for route in face.listing[kind]]
+    return [(route.modern if modern else route.handshake,) for route in face.listing[kind]]
