@@ -1,0 +1,1 @@
+"""What must outlive a request, perhaps a node."""
