@@ -1,0 +1,1 @@
+"""HTTP that vmcp asks on its own account: issuers, token endpoints, key sets; never what a client sends or a backend answers."""
