@@ -85,6 +85,13 @@ def say(told: Told, message: Any) -> None:
     write(told, 1, json.dumps(fill(message, told)) + "\n")
 
 
+def frame(told: Told, message: Any) -> None:
+    """Say it behind a head, and note in which framing we were asked."""
+    note(headed=told["headed"])
+    body = json.dumps(fill(message, told), ensure_ascii=False)
+    write(told, 1, f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}")
+
+
 def write(told: Told, stream: int, text: str, times: int = 1) -> None:
     left = text.encode() * times
     while left:
@@ -127,7 +134,7 @@ def heir(told: Told) -> None:
 
 
 STEPS: Mapping[str, Callable[..., None]] = {
-    step.__name__: step for step in (say, write, leave, mute, deaf, stall, stubborn, offspring, heir)
+    step.__name__: step for step in (say, frame, write, leave, mute, deaf, stall, stubborn, offspring, heir)
 }
 
 
@@ -141,9 +148,12 @@ def main() -> None:
     note(pid=os.getpid(), group=os.getpgid(0), environ=dict(os.environ), cwd=str(Path.cwd()))
     run(script.get("start", ()), {})
     for line in sys.stdin.buffer:
-        told = json.loads(line)
+        headed = line.startswith(b"Content-Length:")
+        if headed:
+            sys.stdin.buffer.readline()
+        told = json.loads(sys.stdin.buffer.read(int(line[15:])) if headed else line)
         note(told=told)
-        run(script.get(told.get("method", "reply"), ()), told)
+        run(script.get(told.get("method", "reply"), ()), told | {"headed": headed})
     note(end=True)
     run(script.get("end", ()), {})
 

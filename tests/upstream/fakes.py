@@ -283,4 +283,5 @@ async def _greeted(wire: Wire, told: Callable[[], list[Json]]) -> AsyncIterator[
     ids, events = itertools.count(1), list[str]()
     facts = await Greeter("time", wire, "auto", ids).greet(soon())
     async with Nest("test") as nest:
-        yield Rig(wire, Link(wire, facts, nest, events.append, ids), nest, told, events)
+        link = Link(wire, facts, nest, lambda method, params: events.append(method), ids)
+        yield Rig(wire, link, nest, told, events)

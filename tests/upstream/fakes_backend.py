@@ -5,10 +5,13 @@ Rule: what the backend tells (catalogs, states) is kept in order; the task is go
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Raw
 
 from tests.upstream.badserver import until
 from tests.upstream.child import answers
@@ -16,10 +19,12 @@ from tests.upstream.fakes import FAST, Script, WebServer, command, scripted, ser
 from vmcp.call import Call, Trail
 from vmcp.call import Peer as ClientPeer
 from vmcp.config.model import BackendSpec, Limits
+from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import Revision
 from vmcp.routing.catalog import Catalog
 from vmcp.routing.table import Face, RoutingTable
 from vmcp.upstream.backend import Backend, Outgoing, Status
+from vmcp.upstream.links import Key
 
 LATEST = "2025-11-25"
 FACE = Face("/mcp", "g", "g", "", {}, {}, {}, (), ())
@@ -34,11 +39,25 @@ class Kept:
     environ: Mapping[str, str] = field(default_factory=dict)
     catalogs: list[Catalog] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
+    events: list[tuple[str, Any, str | None]] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    make: type[Backend] = Backend
 
     def __post_init__(self) -> None:
-        self.backend = Backend(self.spec, self.limits, self.catalogs.append, self._settled, self.environ)
+        self.backend = self.make(self.spec, self.limits, self, self.environ)
 
-    def _settled(self) -> None:
+    def catalogued(self, catalog: Catalog) -> None:
+        self.catalogs.append(catalog)
+
+    def heard(self, backend: str, method: str, params: Raw, source: Key | None = None) -> None:
+        whose = source and (source.text if source.kind == "session" else source.kind)
+        self.events.append((method, json.loads(bytes(params) or b"null"), whose))
+
+    async def inquire(self, session_id: str, question: Question) -> Raw:
+        self.asked.append((session_id, question.method))
+        return Raw(b'{"action":"accept","content":{"of":"%b"}}' % session_id.encode())
+
+    def settled(self) -> None:
         self.states.append(self.backend.status.state)
 
     @property
@@ -53,28 +72,29 @@ class Kept:
         return self.status.why
 
     async def ask(self, method: str = "tools/call", name: str = "echo", **more: Any) -> Any:
-        tree = {"name": name, "arguments": {}}
-        client = ClientPeer(more.pop("client", Revision.V2025_11_25))
+        asker = more.pop("asker", None)
+        outgoing = Outgoing({"name": name, "arguments": {}}, name, more.pop("param_headers", ()))
+        return await self.backend.send(self.call(method, name, **more), outgoing, asker)
+
+    def call(self, method: str = "tools/call", name: str = "echo", **more: Any) -> Call:
+        """A call of a client; what is no member of ``Call`` is of its ``Peer``."""
+        own = {key: more.pop(key) for key in ("session", "capabilities", "level") if key in more}
+        told: dict[str, Any] = {"meta": {}, "client": Deaf(), "deadline": soon(), "trail": Trail()}
+        peer = ClientPeer(more.pop("client", Revision.V2025_11_25), **own)
+        if "to" in more:
+            more["client"] = more.pop("to")
         table = RoutingTable(1, "d", {"/mcp": FACE})
-        call = Call(
-            method=method,
-            name=name,
-            params={},
-            meta=more.pop("meta", {}),
-            tree=tree,
-            peer=client,
-            face=FACE,
-            table=table,
-            client=Deaf(),
-            deadline=more.pop("deadline", soon()),
-            trail=more.pop("trail", Trail()),
-        )
-        outgoing = Outgoing(tree, name, **more)
-        return await self.backend.send(call, outgoing)
+        base: dict[str, Any] = {"params": {}, "tree": {"name": name, "arguments": {}}, "peer": peer, "face": FACE}
+        return Call(id=b"1", method=method, name=name, table=table, **base | told | more)
 
 
 class Deaf:
     """A client that is told of nothing in these tests."""
+
+    can_ask = False
+
+    async def ask(self, question: Question) -> Raw:
+        raise AssertionError(question)
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         raise AssertionError(method)

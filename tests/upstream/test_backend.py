@@ -41,7 +41,7 @@ from vmcp.protocol.jsonrpc import encode
 from vmcp.protocol.revisions import Revision
 from vmcp.routing.catalog import Kind
 from vmcp.upstream import backend as module
-from vmcp.upstream import handshake
+from vmcp.upstream import connector, handshake
 from vmcp.upstream.backend import Status
 
 CHANGED = notice("notifications/tools/list_changed")
@@ -499,7 +499,7 @@ async def test_a_silent_child_is_down_in_the_end(
     journal: Path, pauses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handshake, "PROBE_WAIT", 0.05)
-    monkeypatch.setattr(module, "GREETING", 0.2)
+    monkeypatch.setattr(connector, "GREETING", 0.2)
     async with kept(local(journal, {"server/discover": [], "initialize": []})) as backend:
         assert "did not answer in time" in await backend.down()
     assert isinstance(backend.spec.env, MappingProxyType)

@@ -200,7 +200,7 @@ async def test_a_connection_that_does_not_come_about_in_time_is_given_up() -> No
         pool = Pool(endpoint(url), PoolSpec(), Timeouts(connect=0.05), max_response=9, name="time")
         with pytest.raises(UnsentOverdue, match=r"timeouts.connect is 0.05 s"):
             await post(pool)
-        with pytest.raises(UnsentOverdue, match=r"timeouts.total is 0.0[12] s"):
+        with pytest.raises(UnsentOverdue, match=r"timeouts.total is 0.0\d+ s"):
             await pool.request(b"POST", [], b"", total=asyncio.get_running_loop().time() + 0.02)
         assert pool.active == 0
         await pool.close()

@@ -25,6 +25,8 @@ GOOD = {
     "https://a:443": ("https", "a", 443, "/", b"a"),
     "https://a:80/": ("https", "a", 80, "/", b"a:80"),
     "https://xn--bcher-kva.example/": ("https", "xn--bcher-kva.example", 443, "/", b"xn--bcher-kva.example"),
+    "ws://a/ws": ("ws", "a", 80, "/ws", b"a"),
+    "WSS://a:4430/ws?x": ("wss", "a", 4430, "/ws?x", b"a:4430"),
     "http://a/b@c": ("http", "a", 80, "/b@c", b"a"),
 }
 
@@ -33,7 +35,7 @@ GOOD = {
 def test_a_url_is_taken_apart(url: str, parts: tuple[object, ...]) -> None:
     found = endpoint(url)
     assert (found.scheme, found.host, found.port, found.path, found.host_header) == parts
-    assert (found.tls is not None) == url.startswith("https")
+    assert (found.tls is not None) == url.lower().startswith(("https", "wss"))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,7 @@ def test_a_url_is_taken_apart(url: str, parts: tuple[object, ...]) -> None:
     [
         ("ftp://a/", "http://"),
         ("a.example/mcp", "http://"),
+        ("wsx://a/", "wss://"),
         ("//a/", "http://"),
         ("http://user@a/", "user name"),
         ("http://user:word@a/", "user name"),
@@ -73,7 +76,7 @@ def test_a_url_that_is_ambiguous_or_not_ours_is_refused(url: str, words: str) ->
 
 def test_a_context_given_is_used_for_https_and_never_for_http() -> None:
     mine = ssl.create_default_context()
-    assert endpoint("https://a/", mine).tls is mine
+    assert endpoint("https://a/", mine).tls is endpoint("wss://a/", mine).tls is mine
     assert endpoint("http://a/", mine).tls is None
 
 

@@ -12,9 +12,11 @@ import pytest
 from tests.upstream.badserver import until
 from tests.upstream.child import answers, failure, notice, result
 from tests.upstream.fakes import Answer, Heard, WebServer, drop, silence, single, soon, stream, text, web, wired
+from vmcp.config.model import Timeouts
 from vmcp.errors import Code, McpError, Overdue, Unavailable, WireError
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Message
+from vmcp.upstream import http
 from vmcp.upstream.http import HttpRefused, HttpWire
 from vmcp.upstream.wire import Outgoing
 
@@ -164,6 +166,7 @@ async def test_an_error_is_an_answer_whatever_the_status(status: int) -> None:
         (single(b"<html>", 404), 404, "there is nothing at its URL"),
         (single({"detail": "Not Found"}, 404), 404, "there is nothing at its URL"),
         (single(result({}), 500), 500, "it answered with HTTP 500"),
+        (single(failure(-32600, "GET only") | {"id": None}, 405), 405, "takes no POST"),
     ],
 )
 async def test_a_status_without_an_answer_is_told_in_words(answer: Answer, status: int, why: str) -> None:
@@ -240,6 +243,196 @@ async def test_a_listener_that_is_cancelled_leaves_the_stream_at_once() -> None:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(wire.exchange(ask(), never, soon()))
             await entered.wait()
+            task.cancel()
+        await until(lambda: server.left == 1)
+        assert pool.active == 0
+
+
+# --- streams that are taken up again
+
+
+def event(message: Any, id_: bytes = b"", more: bytes = b"") -> bytes:
+    return (b"id: %b\n" % id_ if id_ else b"") + more + b"data: %b\n\n" % json.dumps(message).encode()
+
+
+def cut(*pieces: bytes) -> Answer:
+    """A stream that breaks off after these pieces."""
+
+    async def answer(peer: Any, told: Heard) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await peer.send(*(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces))
+        peer.close()
+
+    return answer
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """One answer after the other; the last one for ever."""
+    turns = list(answers)
+
+    async def answer(peer: Any, told: Heard) -> None:
+        await (turns.pop(0) if len(turns) > 1 else turns[0])(peer, told)
+
+    return answer
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SHORTEST", 0.0)
+    monkeypatch.setattr(http, "PAUSE", 0.0)
+
+
+NEWS = notice("notifications/message", level="info", data=1)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("breaks", [cut, stream], ids=["cut off", "ended"])
+async def test_a_stream_that_broke_off_goes_on_where_it_ended_and_nothing_is_asked_twice(breaks: Any) -> None:
+    first = breaks(b"id: 0\nretry: 1\ndata:\n\n", event(NEWS, b"1"), b"id: 2\ndata: {")
+    listens = in_turn(
+        breaks(event(NEWS, b"2")), text(503), stream(event(NEWS, b"3"), event(result({"x": 1}) | {"id": 1}))
+    )
+    server = WebServer({"ping": first, "": listens})
+    async with wired(server, (b"x-key", b"k")) as (wire, pool):
+        found: list[str] = []
+
+        async def on_message(message: Message) -> None:
+            found.append(message.method)
+
+        answer = await wire.exchange(ask(1, (b"mcp-session-id", b"s")), on_message, soon())
+        assert (found, bytes(answer.message.result)) == (["notifications/message"] * 3, b'{"x": 1}')
+        await until(lambda: pool.active == 0)
+    assert [told.verb for told in server.heard] == ["POST", "GET", "GET", "GET"]
+    assert [told.headers.get("last-event-id") for told in server.heard] == [None, "1", "2", "2"]
+    assert all(shown(told, "mcp-session-id", "x-key") == ["s", "k"] for told in server.heard)
+    assert shown(server.heard[1], "accept", "content-type") == ["text/event-stream", None]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("refusal", "times"), [(text(405), 1), (text(404), 1), (text(400), 1), (text(200), 1), (text(502), http.FAILURES)]
+)
+async def test_a_backend_that_does_not_take_it_up_is_asked_so_often_and_no_more(refusal: Answer, times: int) -> None:
+    server = WebServer({"ping": cut(event(NEWS, b"1")), "": refusal})
+    async with wired(server) as (wire, pool):
+        with pytest.raises(Unavailable, match="closed the stream before its reply"):
+            await wire.exchange(ask(), None, soon())
+        assert pool.active == 0
+    assert [told.verb for told in server.heard] == ["POST"] + ["GET"] * times
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+async def test_without_an_id_or_in_a_revision_without_it_a_broken_stream_is_broken(resumes: bool) -> None:
+    server = WebServer({"ping": cut(event(NEWS, b"" if resumes else b"1"))})
+    request = Outgoing(1, jsonrpc.request(1, "ping", {}), resumes=resumes)
+    async with wired(server) as (wire, _):
+        with pytest.raises(WireError, match="cut off"):
+            await wire.exchange(request, None, soon())
+    assert len(server.heard) == 1
+
+
+async def test_a_pause_that_would_outlast_the_deadline_is_not_begun() -> None:
+    server = WebServer({"ping": cut(event(NEWS, b"1", b"retry: 60000\n"))})
+    async with wired(server) as (wire, _):
+        with pytest.raises(Overdue, match=r"timeouts\.total"):
+            await wire.exchange(ask(), None, soon())
+
+
+async def test_the_pause_is_the_one_that_the_backend_named() -> None:
+    first, again = cut(event(NEWS, b"1", b"retry: 150\n")), stream(result({}) | {"id": 1})
+    async with wired(WebServer({"ping": first, "": again})) as (wire, _):
+        began = asyncio.get_running_loop().time()
+        await wire.exchange(ask(), None, soon())
+        assert asyncio.get_running_loop().time() - began >= 0.15
+
+
+# --- what lasts
+
+
+async def test_one_that_lasts_is_limited_by_its_own_deadline_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.upstream.fakes.FAST", Timeouts(connect=5, first_byte=0.02, total=0.02, idle_stream=0.02))
+
+    async def slow(peer: Any, told: Heard) -> None:
+        await asyncio.sleep(0.1)
+        await stream(NEWS, ends=False)(peer, told)
+
+    for deadline in (0.3, 3600.0):
+        heard = asyncio.Event()
+
+        async def on_message(message: Message, heard: asyncio.Event = heard) -> None:
+            heard.set()
+
+        async with wired(server := ping(slow)) as (wire, pool), asyncio.TaskGroup() as group:
+            lasting = Outgoing(1, jsonrpc.request(1, "ping", {}), lasting=True)
+            task = group.create_task(_overdue(wire.exchange(lasting, on_message, soon(deadline))))
+            await heard.wait()
+            await asyncio.sleep(0.05)
+            if deadline > 1:
+                task.cancel()
+            else:
+                assert await task == "timeouts.total"
+            await until(lambda server=server, pool=pool: server.left == 1 and pool.active == 0)  # type: ignore[misc]
+
+
+async def _overdue(work: Any) -> str:
+    with pytest.raises(Overdue) as late:
+        await work
+    return late.value.which
+
+
+# --- the standing stream
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_standing_stream_is_heard_and_taken_up_as_long_as_it_has_ids() -> None:
+    found: list[str] = []
+    turns = [
+        cut(event(NEWS, b"1"), event(result({}) | {"id": 9}), event(NEWS)),
+        text(400),
+        stream(event([NEWS, NEWS], b"7")),
+        stream(ends=True),
+        text(500),
+        text(405),
+        text(405),
+        stream(event(NEWS)),
+    ]
+    opened: list[int] = []
+    async with wired(server := WebServer({"": in_turn(*turns)}), (b"x-key", b"k")) as (wire, pool):
+        wire.on_stray = lambda message: found.append(message.method)
+        wire.on_open = lambda: opened.append(len(server.heard))
+        session = [(b"mcp-session-id", b"s")]
+        with pytest.raises(HttpRefused, match="HTTP 500"):
+            await wire.hear(session)
+        assert not await wire.hear(session)
+        assert await wire.hear(session)
+        assert pool.active == 0
+    assert found == ["notifications/message"] * 5
+    assert opened == [1, 3, 4, 8]
+    assert [told.verb for told in server.heard] == ["GET"] * 8
+    ids = [told.headers.get("last-event-id") for told in server.heard]
+    assert ids == [None, "1", None, "7", "7", "7", None, None]
+    assert shown(server.heard[0], "accept", "x-key", "mcp-session-id") == ["text/event-stream", "k", "s"]
+
+
+@pytest.mark.parametrize("answer", [text(401), text(404), text(200), single(result({}))])
+async def test_what_is_no_standing_stream_is_refused(answer: Answer) -> None:
+    async with wired(WebServer({"": answer})) as (wire, pool):
+        with pytest.raises(HttpRefused):
+            await wire.hear(())
+        assert pool.active == 0
+
+
+async def test_a_standing_stream_of_no_messages_is_broken_and_one_that_is_left_is_closed() -> None:
+    async with wired(WebServer({"": stream(b"data: {\n\n", ends=False)})) as (wire, pool):
+        with pytest.raises(WireError, match="no JSON-RPC"):
+            await wire.hear(())
+        assert pool.active == 0
+    async with wired(server := WebServer({"": stream(NEWS, ends=False)})) as (wire, pool):
+        heard = asyncio.Event()
+        wire.on_stray = lambda _: heard.set()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(wire.hear(()))
+            await heard.wait()
             task.cancel()
         await until(lambda: server.left == 1)
         assert pool.active == 0

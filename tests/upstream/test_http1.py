@@ -5,6 +5,7 @@ Rule: every refusal stands beside the nearest thing that is permitted, and the p
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -513,6 +514,63 @@ async def test_a_response_nobody_reads_ends_with_its_total_time() -> None:
         await until(lambda: pool.active == 0)
         with pytest.raises(Overdue):
             await forgotten.read()
+
+
+async def test_a_response_that_lasts_takes_its_time_and_the_next_on_its_connection_does_not() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for piece in (CHUNKED, b"1\r\nx\r\n", b"0\r\n\r\n"):
+            await asyncio.sleep(0.06)
+            await peer.send(piece)
+        await silent(peer)
+
+    async with against(script, Timeouts(first_byte=0.02, idle_stream=0.02, total=0.02)) as pool:
+        lasting = await pool.request(b"GET", HEADERS, b"", lasting=True)
+        assert [chunk async for chunk in lasting.chunks()] == [b"x"]
+        (connection,) = pool._open
+        assert connection.transport is not None
+        raw = connection.transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        with pytest.raises(Overdue):
+            await post(pool)
+
+
+async def test_a_response_that_lasts_ends_with_the_deadline_that_was_given() -> None:
+    loop = asyncio.get_running_loop()
+    async with against(dripping, Timeouts(total=5)) as pool:
+        lasting = await pool.request(b"GET", HEADERS, b"", lasting=True, total=loop.time() + 0.05)
+        with pytest.raises(Overdue) as caught:
+            [chunk async for chunk in lasting.chunks()]
+        assert caught.value.which == "timeouts.total"
+
+
+async def test_a_request_that_lasts_is_sent_again_when_its_kept_connection_dropped() -> None:
+    async def script(peer: Peer) -> None:
+        if peer.number > 1:
+            await peer.answer(CHUNKED + b"0\r\n\r\n")
+            await peer.gone()
+        await peer.answer(ok(b"1"))
+        await peer.request()
+
+    async with against(script) as pool:
+        await post(pool)
+        lasting = await pool.request(b"GET", HEADERS, b"", lasting=True, replay=True)
+        assert [chunk async for chunk in lasting.chunks()] == []
+
+
+async def test_a_pool_beside_another_goes_to_another_path_of_the_same_server() -> None:
+    heard: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heard.append(await peer.answer(ok(b"1")))
+        await peer.gone()
+
+    async with against(script) as pool:
+        other = pool.beside("/messages?x=1")
+        assert await post(other) == (200, b"1")
+        assert (other.name, other.max_response, pool.idle) == (pool.name, pool.max_response, 0)
+        await other.close()
+    assert heard[0].startswith(b"POST /messages?x=1 HTTP/1.1\r\n")
 
 
 # ---- cancellation

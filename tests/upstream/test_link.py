@@ -4,23 +4,28 @@ Rule: each test is a conversation with a server that really runs; what it was to
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
+from tests.server.peers import Asked, MemoryWire, Server
 from tests.upstream.badserver import until
 from tests.upstream.child import failure, notice, result
 from tests.upstream.fakes import Json, Rig, WebServer, linked, single, soon, text, web, wired
 from vmcp import __version__
 from vmcp.errors import McpError, Overdue, SessionLost, WireError
+from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import HANDSHAKE, MODERN, Revision
 from vmcp.tasks import Nest
 from vmcp.upstream import link as module
-from vmcp.upstream.link import Ask, Facts, Link
+from vmcp.upstream.ask import Ask
+from vmcp.upstream.link import Facts, Link
 
 META = "io.modelcontextprotocol/"
 EVERYWHERE = [(transport, revision) for transport in ("stdio", "http") for revision in Revision]
@@ -273,7 +278,7 @@ async def test_how_a_forgotten_session_is_told(answer: Any, lost: bool, journal:
 @pytest.mark.parametrize("answer", [single(failure(-32601, "Unknown"), 404), text(404)])
 async def test_who_gave_no_session_cannot_have_forgotten_it(answer: Any) -> None:
     async with wired(WebServer({"tools/call": answer})) as (wire, _), Nest("test") as nest:
-        link = Link(wire, Facts(Revision.V2025_06_18, {}), nest, [].append, iter(range(9)))  # type: ignore[arg-type]
+        link = Link(wire, Facts(Revision.V2025_06_18, {}), nest, lambda *_: None, iter(range(9)))  # type: ignore[arg-type]
         with pytest.raises(McpError):
             await link.request(call())
 
@@ -317,7 +322,7 @@ async def test_only_a_call_of_a_tool_is_never_sent_twice() -> None:
         seen: list[tuple[str, bool]] = []
 
         class Watching:
-            closing_cancels = True
+            closing_cancels = private_streams = True
             on_stray = None
 
             async def exchange(self, request: Any, on_message: Any, deadline: float) -> Any:
@@ -325,7 +330,172 @@ async def test_only_a_call_of_a_tool_is_never_sent_twice() -> None:
                 return await wire.exchange(request, on_message, deadline)
 
         server.sessions = None
-        link = Link(Watching(), Facts(Revision.V2025_11_25, {}), nest, [].append, iter(range(9)))  # type: ignore[arg-type]
+        link = Link(Watching(), Facts(Revision.V2025_11_25, {}), nest, lambda *_: None, iter(range(9)))  # type: ignore[arg-type]
         for method in ("tools/list", "prompts/list", "tools/call"):
             await link.request(Ask(method, {}, soon()))
     assert seen == [("tools/list", True), ("prompts/list", True), ("tools/call", False)]
+
+
+# --- what no stream attributes
+
+
+class Said:
+    """What the owner of a link, and one lasting request, were told of."""
+
+    def __init__(self) -> None:
+        self.owner: list[tuple[str, Any]] = []
+        self.listener: list[tuple[str, Any]] = []
+
+    def on_event(self, method: str, params: Raw) -> None:
+        self.owner.append((method, json.loads(bytes(params) or b"null")))
+
+    def to_listener(self, method: str, params: Raw) -> None:
+        self.listener.append((method, json.loads(bytes(params) or b"null")))
+
+
+@contextlib.asynccontextmanager
+async def in_memory(server: Server, revision: Revision, said: Said, **more: Any) -> AsyncIterator[Link]:
+    async with Nest("test") as nest:
+        yield Link(MemoryWire(server, "a"), Facts(revision, {}), nest, said.on_event, itertools.count(1), **more)
+
+
+async def never(asked: Asked, notify: Any) -> bytes:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def listen(said: Said) -> Ask:
+    return Ask("subscriptions/listen", {}, soon(), lasting=True, on_event=said.to_listener)
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+async def test_what_names_a_lasting_request_is_told_to_it_and_to_nobody_else(two_way: bool) -> None:
+    server, said = Server(MODERN, two_way=two_way, script=never), Said()
+    async with in_memory(server, MODERN, said) as link, asyncio.TaskGroup() as group:
+        task = group.create_task(link.request(listen(said)))
+        await until(lambda: bool(server.asked))
+        named = {"_meta": {f"{META}subscriptionId": 1}}
+        for params in (
+            named,
+            {"_meta": {f"{META}subscriptionId": 2}},
+            {"_meta": {f"{META}subscriptionId": "1"}},
+            {},
+            None,
+        ):
+            server.say("notifications/tools/list_changed", params)
+        server.say("notifications/cancelled", {"requestId": 1})
+        server.say("notifications/cancelled", {"requestId": 2})
+        task.cancel()
+    assert said.listener == [("notifications/tools/list_changed", named), ("notifications/cancelled", {"requestId": 1})]
+    assert [method for method, _ in said.owner] == ["notifications/tools/list_changed"] * 4
+
+
+async def test_what_comes_on_the_stream_of_a_lasting_request_is_told_to_it() -> None:
+    async def listens(asked: Asked, notify: Any) -> bytes:
+        await notify("notifications/subscriptions/acknowledged", {})
+        await notify("notifications/cancelled", {"requestId": 1})
+        return b"{}"
+
+    said = Said()
+    async with in_memory(Server(MODERN, script=listens), MODERN, said) as link:
+        await link.request(listen(said))
+        await link.request(Ask("tools/list", {}, soon()))
+    assert [method for method, _ in said.listener] == [
+        "notifications/subscriptions/acknowledged",
+        "notifications/cancelled",
+    ]
+    assert said.owner == []
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_a_question_on_one_stream_is_of_the_latest_request_of_a_private_link(private: bool) -> None:
+    gates = {"a": asyncio.Event(), "b": asyncio.Event()}
+    asked_of: list[str] = []
+
+    async def script(asked: Asked, notify: Any) -> bytes:
+        await gates[asked.name].wait()
+        try:
+            return json.dumps(await asked.ask("roots/list")).encode()
+        except McpError as refused:
+            return b"%d" % refused.code
+
+    def asker(name: str) -> Any:
+        async def answer(question: Question) -> Raw:
+            asked_of.append(name)
+            return Raw(json.dumps({"of": name}).encode())
+
+        return answer
+
+    server = Server(Revision.V2025_11_25, two_way=True, script=script)
+    more = {"private": private, "capabilities": b'{"roots":{}}'}
+    async with in_memory(server, Revision.V2025_11_25, Said(), **more) as link, asyncio.TaskGroup() as group:
+        tasks = {}
+        for name in "ab":
+            tasks[name] = group.create_task(link.request(Ask("prompts/get", {"name": name}, soon(), asker=asker(name))))
+            await until(lambda name=name: server.asked and server.asked[-1].name == name)
+        for name in "ba":
+            gates[name].set()
+            await asyncio.wait([tasks[name]])
+    assert asked_of == (["b", "a"] if private else [])
+    assert bytes(tasks["a"].result()) == (b'{"of": "a"}' if private else b"-32601")
+
+
+async def test_a_question_after_its_request_is_refused_and_one_taken_back_is_forgotten() -> None:
+    left = asyncio.Event()
+    server = Server(Revision.V2025_11_25, two_way=True)
+
+    async def script(asked: Asked, notify: Any) -> bytes:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await asked.ask("roots/list")
+        server.say("notifications/cancelled", {"requestId": "q-1"})
+        await left.wait()
+        return b"{}"
+
+    async def asker(question: Question) -> Raw:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+        raise AssertionError
+
+    server.script = script
+    more = {"private": True, "capabilities": b'{"roots":{}}'}
+    async with in_memory(server, Revision.V2025_11_25, Said(), **more) as link:
+        await link.request(Ask("tools/call", {}, soon(), asker=asker))
+        with pytest.raises(McpError, match="Method not found"):
+            await server.wires[0].ask("roots/list", None, None)
+    assert server.told == []
+
+
+async def test_a_first_request_that_never_comes_takes_its_questions_along() -> None:
+    server = Server(Revision.V2025_11_25, script=never)
+    more = {"private": True, "capabilities": b'{"roots":{}}'}
+    async with in_memory(server, Revision.V2025_11_25, Said(), **more) as link, asyncio.TaskGroup() as group:
+
+        async def asker(question: Question) -> Raw:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        opener = Ask("tools/call", {}, soon(), asker=asker)
+        link.expect(opener, None)
+        task = group.create_task(refusal(server.wires[0]))
+        await until(lambda: link._answering.open)
+        link.spare(opener)
+        assert "has ended" in str(await task)
+        link.spare(opener)
+        assert "Method not found" in str(await refusal(server.wires[0]))
+
+
+async def refusal(wire: MemoryWire) -> McpError:
+    with pytest.raises(McpError) as refused:
+        await wire.ask("roots/list", None, None)
+    return refused.value
+
+
+@pytest.mark.parametrize("able", [b"{}", b'{"elicitation":{}}'])
+async def test_a_modern_request_says_what_its_client_can_do(able: bytes) -> None:
+    server = Server(MODERN, tools=[])
+    async with in_memory(server, MODERN, Said()) as link:
+        await link.request(Ask("tools/list", {}, soon(), capabilities=able))
+    assert server.asked[0].params["_meta"][f"{META}clientCapabilities"] == json.loads(able)

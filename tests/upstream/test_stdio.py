@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.upstream.badserver import until
@@ -18,7 +19,7 @@ from tests.upstream.fakes import Script, alive, command, journal_of, soon, spawn
 from vmcp.errors import Code, Overdue, Unavailable
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Message
-from vmcp.upstream import stdio
+from vmcp.upstream import inbox, stdio
 from vmcp.upstream.stdio import StdioWire
 from vmcp.upstream.wire import Outgoing
 
@@ -129,6 +130,15 @@ async def test_a_question_and_its_answer(journal: Path) -> None:
     ]
 
 
+async def test_what_a_client_wrote_over_several_lines_is_no_second_message_to_a_child(journal: Path) -> None:
+    smuggled = b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"forbidden"}}'
+    params = {"arguments": msgspec.Raw(b"[\n%b\r\n]" % smuggled)}
+    async with spawned(journal, {"ping": [PONG]}) as wire:
+        await wire.exchange(Outgoing(1, jsonrpc.request(1, "ping", params)), None, soon())
+    (told,) = journal_of(journal, "told")
+    assert told["params"]["arguments"] == [msgspec.json.decode(smuggled)]
+
+
 async def test_answers_find_their_questions_in_any_order(journal: Path) -> None:
     late = [["say", {"jsonrpc": "2.0", "id": 1, "result": {"n": 1}}], ["say", result({"n": 2})]]
     async with spawned(journal, {"second": [late[1], late[0]]}) as wire, asyncio.TaskGroup() as group:
@@ -178,7 +188,7 @@ async def test_a_call_that_nobody_listens_to_gets_its_answer_all_the_same(journa
 
 
 async def test_a_flood_of_notifications_costs_the_oldest_and_never_the_answer(journal: Path) -> None:
-    count = stdio.QUEUE + 500
+    count = inbox.QUEUE + 500
     line = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1}}\n'
     found: list[str] = []
     first = asyncio.Event()
@@ -192,7 +202,7 @@ async def test_a_flood_of_notifications_costs_the_oldest_and_never_the_answer(jo
     async with spawned(journal, script) as wire, asyncio.TaskGroup() as group:
         task = group.create_task(wire.exchange(ask(), slow, soon()))
         await until(lambda: "done" in wire.stderr and 1 in wire._pending)
-        await until(lambda: wire._pending[1].qsize() >= stdio.QUEUE - 1)
+        await until(lambda: wire._pending[1].qsize() >= inbox.QUEUE - 1)
         first.set()
     assert bytes(task.result().message.result) == b"{}"
     assert 1 < len(found) <= count
@@ -228,18 +238,40 @@ def test_a_line_may_come_in_any_pieces(end: bytes) -> None:
 async def test_what_is_no_message_is_skipped_and_logged(journal: Path, caplog: pytest.LogCaptureFixture) -> None:
     garbage = "Server started on stdio \x1b[0m\nnull\n[]\n{\n17\n\n   \n"
     script: Script = {"start": [["write", 1, garbage]], "ping": [["write", 1, "debug: got ping\n"], PONG]}
-    with caplog.at_level(logging.WARNING, "vmcp.upstream.stdio"):
+    with caplog.at_level(logging.WARNING, "vmcp.upstream.inbox"):
         async with spawned(journal, script) as wire:
             assert await listened(wire) == ([], b"{}")
-    lines = [record.__dict__["line"] for record in caplog.records]
+    lines = [record.__dict__["text"] for record in caplog.records]
     assert lines == ["Server started on stdio  [0m", "null", "[]", "{", "17", "debug: got ping"]
 
 
+async def test_a_batch_is_so_many_messages(journal: Path) -> None:
+    batch = [notice("notifications/message", level="info", data=1), result({"x": 1})]
+    async with spawned(journal, {"ping": [["say", batch]]}) as wire:
+        assert await listened(wire) == (["notifications/message"], b'{"x": 1}')
+
+
+async def test_a_child_that_writes_behind_heads_is_answered_alike(journal: Path) -> None:
+    """As one that follows the Language Server Protocol: it reads either, and writes like this."""
+    script: Script = {
+        "ping": [["frame", notice("notifications/message", level="info", data="ü")], ["frame", result({"x": 1})]],
+        "tools/list": [["write", 1, "a log line\n"], ["frame", result({"tools": []})]],
+    }
+    async with spawned(journal, script) as wire:
+        assert await listened(wire) == (["notifications/message"], b'{"x": 1}')
+        answer = await wire.exchange(ask(2, "tools/list", cursor="ü"), None, soon())
+        assert bytes(answer.message.result) == b'{"tools": []}'
+        await wire.tell(jsonrpc.notification("notifications/x"), ())
+        await until(lambda: len(journal_of(journal, "told")) == 3)
+    assert journal_of(journal, "headed") == [False, False, True]
+    assert journal_of(journal, "told")[1]["params"] == {"cursor": "ü"}
+
+
 async def test_endless_garbage_fills_no_log(journal: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "vmcp.upstream.stdio"):
+    with caplog.at_level(logging.WARNING, "vmcp.upstream.inbox"):
         async with spawned(journal, {"ping": [["write", 1, "garbage\n", 5000], PONG]}) as wire:
             assert await listened(wire) == ([], b"{}")
-    assert len(caplog.records) == stdio.MAX_GARBAGE
+    assert len(caplog.records) == inbox.MAX_GARBAGE
 
 
 async def test_a_message_of_several_megabytes_passes(journal: Path) -> None:
@@ -255,7 +287,7 @@ async def test_a_line_without_end_ends_the_child(
     async with spawned(journal, {"ping": [["write", 1, "x", 64 << 20]]}) as wire:
         with pytest.raises(Unavailable, match="SIGKILL"):
             await wire.exchange(ask(), None, soon())
-    assert "a line is too long, the process is ended" in caplog.text
+    assert "what it wrote is no message, the process is ended" in caplog.text
 
 
 async def test_a_line_just_within_the_limit_does_not(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +312,7 @@ async def test_stderr_without_line_ends_is_bounded(journal: Path, monkeypatch: p
     async with spawned(journal, {"ping": [["write", 2, "x", 1 << 20], PONG]}) as wire:
         assert await listened(wire) == ([], b"{}")
         assert await listened(wire, 2) == ([], b"{}")
-        assert all(len(buffer) <= 1 << 17 for buffer in wire._lines.values())
+        assert len(wire._complaints._buffer) <= 1 << 17
 
 
 async def test_control_characters_on_stderr_reach_no_terminal(journal: Path) -> None:
@@ -338,7 +370,7 @@ async def test_a_grandchild_that_holds_the_streams_delays_nothing(journal: Path)
 
 
 async def test_a_child_that_never_reads_is_ended(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdio, "WRITE_STALL", 0.1)
+    monkeypatch.setattr(inbox, "WRITE_STALL", 0.1)
     async with spawned(journal, {"start": [["deaf"]]}) as wire:
         with pytest.raises(Overdue):
             await wire.exchange(ask(1, "big", x="x" * (3 << 20)), None, soon(0.05))

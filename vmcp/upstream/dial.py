@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from vmcp.upstream.endpoint import Endpoint
 
 _SHORTEST = 0.25  # RFC 8305, 8: what an address gets at least before the next one is tried
+_ASKING = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, times
 _ELSEWHERE = "its TLS certificate is for another host"
 _UNTRUSTED = {10: "its TLS certificate has expired", 62: _ELSEWHERE, 64: _ELSEWHERE}  # of OpenSSL: a name, an address
 
@@ -55,6 +56,16 @@ def _alternate(addresses: Sequence[str]) -> list[str]:
 async def _attempt(protocol: asyncio.Protocol, target: Endpoint, address: str, loop: asyncio.AbstractEventLoop) -> None:
     name = target.host if target.tls else None
     await loop.create_connection(lambda: protocol, address, target.port, ssl=target.tls, server_hostname=name)
+
+
+def keep_alive(transport: asyncio.BaseTransport | None) -> None:
+    """Let the kernel ask a silent peer whether it is there: on a stream that may rightly be silent nothing else can tell."""
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _ASKING.items():
+            if hasattr(socket, option):
+                found.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def why(error: OSError) -> str:

@@ -13,7 +13,8 @@ from vmcp.errors import Code, McpError, Unavailable, WireError
 from vmcp.protocol import jsonrpc
 from vmcp.routing import catalog
 from vmcp.routing.catalog import Catalog, Kind
-from vmcp.upstream.link import Ask, Link
+from vmcp.upstream.ask import Ask
+from vmcp.upstream.link import Link
 
 MAX_PAGES = 1000
 MAX_ENTRIES = 100_000
@@ -68,8 +69,9 @@ class _Pages:
 
     async def _page(self, cursor: Raw | None, deadline: float) -> tuple[list[Raw], Raw | None]:
         params = {} if cursor is None else {"cursor": cursor}
+        ask = Ask(self._method, params, deadline, capabilities=self._link.capabilities)
         try:
-            page = jsonrpc.members(await self._link.request(Ask(self._method, params, deadline)))
+            page = jsonrpc.members(await self._link.request(ask))
             return jsonrpc.items(page.get(self._kind.value, Raw(b"[]"))), page.get("nextCursor")
         except msgspec.MsgspecError:
             raise WireError(f"the backend's {self._method} is no list") from None

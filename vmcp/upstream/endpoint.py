@@ -12,7 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 from vmcp.config.model import TlsSpec
 from vmcp.errors import VmcpError
 
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_SECURE = ("https", "wss")
 _UNSAFE = re.compile(r"[^\x21-\x7e]|\\")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _IPV6 = re.compile(r"[0-9a-f:.]+")
@@ -35,13 +36,13 @@ class Endpoint:
 
 
 def endpoint(url: str, tls: ssl.SSLContext | None = None) -> Endpoint:
-    """Take an absolute http or https URL apart (RFC 3986); https without a context gets the default one."""
+    """Take an absolute URL apart (RFC 3986); https or wss without a context gets the default one."""
     parts, port = _split(url)
     host = _host(parts)
     bracketed = f"[{host}]" if ":" in host else host
     shown = bracketed if port == _PORTS[parts.scheme] else f"{bracketed}:{port}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    context = (tls or tls_context(TlsSpec())) if parts.scheme == "https" else None
+    context = (tls or tls_context(TlsSpec())) if parts.scheme in _SECURE else None
     return Endpoint(parts.scheme, host, port, path, context, shown.encode("ascii"))
 
 
@@ -54,7 +55,7 @@ def _split(url: str) -> tuple[SplitResult, int]:
     except ValueError as error:
         raise BadEndpoint("the URL has a malformed host or port") from error
     if parts.scheme not in _PORTS:
-        raise BadEndpoint("the URL must begin with http:// or https://")
+        raise BadEndpoint("the URL must begin with http://, https://, ws:// or wss://")
     if "@" in parts.netloc:
         raise BadEndpoint("the URL holds a user name or password: put credentials into headers")
     if port == 0:

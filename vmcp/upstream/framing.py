@@ -39,7 +39,6 @@ class Framer:
     __slots__ = (
         "_bodiless",
         "_framed",
-        "_head_size",
         "_interims",
         "_message",
         "_name",
@@ -65,7 +64,7 @@ class Framer:
         self._message = message
         self._bodiless = bodiless
         self.headed = self.complete = self.reusable = self.until_close = self._framed = False
-        self.received = self._quiet = self._head_size = self._interims = 0
+        self.received = self._quiet = self._interims = 0
         self._reason: WireError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -101,18 +100,17 @@ class Framer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer (which is dropped)."""
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > HEAD_BYTES:
-            raise self._refuse(f"has a head of more than {HEAD_BYTES} bytes")
-        if self.headed:
-            return
-        name = name.lower()
+        if not self.headed:
+            self._message.headers.append((name.lower(), value))
+
+    def _check_head(self) -> None:
+        """Look at a head as a whole, once: this is the hot path."""
         headers = self._message.headers
-        headers.append((name, value))
         if len(headers) > HEAD_COUNT:
             raise self._refuse(f"has more than {HEAD_COUNT} headers")
-        if name in _WATCHED:
-            self._watch(name, value.strip().lower())
+        for name, value in headers:
+            if name in _WATCHED:
+                self._watch(name, value.strip().lower())
 
     def _watch(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":
@@ -131,6 +129,7 @@ class Framer:
     def on_headers_complete(self) -> None:
         """A head ends: decide whether it is the final one and what body follows."""
         status = self._parser.get_status_code()
+        self._check_head()
         if status < 200:
             self._interim(status)
             return

@@ -5,6 +5,7 @@ The rule: the revision is negotiated, never assumed, and a failure on the way is
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ from vmcp.errors import Code, McpError, Overdue, Unavailable, WireError
 from vmcp.protocol import envelope, era, jsonrpc
 from vmcp.protocol.era import Era
 from vmcp.protocol.revisions import LATEST_HANDSHAKE, MODERN, Revision
+from vmcp.upstream.ask import NOTHING
 from vmcp.upstream.http import HttpRefused
 from vmcp.upstream.http1 import Unsent
-from vmcp.upstream.link import CAPABILITIES, INFO, MODERN_FACTS, Facts, headers_for
+from vmcp.upstream.link import INFO, MODERN_FACTS, Facts, headers_for
 from vmcp.upstream.wire import Answer, Outgoing, Wire
 
 PROBE_WAIT = 5.0
@@ -25,17 +27,29 @@ PROBE_WAIT = 5.0
 class Greeter:
     """Negotiates on one wire. ``protocol`` is "auto" or the revision that the config pins.
 
-    ``probe`` off means no ``server/discover`` when it is "auto": for a server that such a question killed.
+    ``probe`` off means no ``server/discover`` when it is "auto": for a server that such a question killed, or that is known.
+    ``capabilities`` is what is declared that clients can do, as JSON text.
+    ``agreed`` hears the facts of a handshake before the server is told that it may begin, as it may ask at once then.
     """
 
     def __init__(
-        self, name: str, wire: Wire, protocol: str, ids: "itertools.count[int]", *, probe: bool = True
+        self,
+        name: str,
+        wire: Wire,
+        protocol: str,
+        ids: "itertools.count[int]",
+        *,
+        probe: bool = True,
+        capabilities: bytes = NOTHING,
+        agreed: Callable[[Facts], None] | None = None,
     ) -> None:
         self._name = name
         self._wire = wire
         self._protocol = protocol
         self._ids = ids
         self._probes = probe
+        self._capabilities = capabilities
+        self._agreed = agreed
 
     async def greet(self, deadline: float) -> Facts:
         """Agree on a revision before ``deadline`` (loop time). Raises ``McpError`` or ``WireError``."""
@@ -78,7 +92,7 @@ class Greeter:
             raise doubt from refused
 
     async def _discover(self, deadline: float) -> Answer:
-        params = {"_meta": envelope.modern_meta(INFO, CAPABILITIES)}
+        params = {"_meta": envelope.modern_meta(INFO, self._capabilities)}
         id_ = next(self._ids)
         body = jsonrpc.request(id_, "server/discover", params)
         headers = [*headers_for(MODERN_FACTS), (b"mcp-method", b"server/discover")]
@@ -94,7 +108,7 @@ class Greeter:
     async def _initialize(self, asked: Revision, deadline: float) -> Facts:
         params = {
             "protocolVersion": str(asked),
-            "capabilities": msgspec.Raw(CAPABILITIES),
+            "capabilities": msgspec.Raw(self._capabilities),
             "clientInfo": msgspec.Raw(INFO),
         }
         id_ = next(self._ids)
@@ -105,6 +119,8 @@ class Greeter:
         if revision is None or (self._protocol != "auto" and revision != asked):
             raise _no_common(self._name, told.get("protocolVersion"))
         facts = Facts(revision, _capabilities(told), _instructions(told), answer.session)
+        if self._agreed is not None:
+            self._agreed(facts)
         await self._wire.tell(jsonrpc.notification("notifications/initialized"), headers_for(facts))
         return facts
 

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from vmcp.config.model import Timeouts
 from vmcp.errors import Code, McpError, Overdue, Unavailable, VmcpError, WireError
+from vmcp.upstream.dial import keep_alive
 from vmcp.upstream.framing import Framer, Message
 
 HIGH_WATER = 256 << 10
@@ -59,6 +60,7 @@ class Response(Message):
     """
 
     __slots__ = ("_connection", "done", "fault", "waiter", "whole")
+    lasting = False
 
     def __init__(self, connection: "Connection", waiter: "asyncio.Future[None]") -> None:
         super().__init__()
@@ -149,6 +151,13 @@ class Response(Message):
                 self.close()
 
 
+class Lasting(Response):
+    """A response that takes its time on purpose: it is limited by the total deadline that was given with it, if any."""
+
+    __slots__ = ()
+    lasting = True
+
+
 class Connection(asyncio.Protocol):
     """One connection, which its pool lends to one request at a time. Only the event loop and the pool change it."""
 
@@ -184,18 +193,23 @@ class Connection(asyncio.Protocol):
         self._timer_at = self._phase_at = self._total_at = inf
         self._first_byte = owner.timeouts.first_byte
 
-    async def ask(self, request: bytes, bodiless: bool, started: float, latest: float) -> Response:
+    async def ask(
+        self, request: bytes, bodiless: bool, started: float, latest: float, kind: type[Response] = Response
+    ) -> Response:
         """Send a request as one write and wait for the head of its response, at most until ``latest``."""
         transport = self.transport
         if transport is None:
             raise UnsentUnavailable(self._owner.name, "it is not connected", Code.TRANSPORT_CLOSED)
         waiter: asyncio.Future[None] = self.loop.create_future()
-        self._response = response = Response(self, waiter)
+        self._response = response = kind(self, waiter)
         self._framer.begin(response, bodiless)
         self._served += 1
         self._started, self._total_at = started, latest
         self._phase = "timeouts.firstByte"
         self._phase_at = at = self.loop.time() + self._first_byte
+        if response.lasting:
+            keep_alive(transport)
+            self._phase_at = at = inf
         self._ring_at(at if at < latest else latest)
         woken = False
         try:
@@ -247,7 +261,8 @@ class Connection(asyncio.Protocol):
 
     def expect_more(self) -> None:
         """The reader of a stream waits for its next piece."""
-        self._await("timeouts.idleStream", self._owner.timeouts.idle_stream)
+        if self._response is not None and not self._response.lasting:
+            self._await("timeouts.idleStream", self._owner.timeouts.idle_stream)
 
     def expect_rest(self, response: Response) -> None:
         """The reader waits for the whole body: its size and the total time limit it."""
@@ -334,7 +349,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It is out, but for the transport's low-water mark: from here the first byte is awaited."""
         self._writing = False
-        if self._response is not None and not self._framer.received:
+        if self._response is not None and not self._framer.received and not self._response.lasting:
             self._await("timeouts.firstByte", self._first_byte)
 
     # ---- the end

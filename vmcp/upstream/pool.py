@@ -5,15 +5,18 @@ Rule: every slot is either idle, lent, or free, and changes hands synchronously;
 
 import asyncio
 import contextlib
+import functools
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 
 from vmcp.config.model import PoolSpec, Timeouts
 from vmcp.errors import Code, Unavailable, WireError
 from vmcp.upstream.dial import dial, why
 from vmcp.upstream.endpoint import Endpoint
-from vmcp.upstream.http1 import Connection, Dropped, Response, UnsentOverdue, UnsentUnavailable
+from vmcp.upstream.http1 import Connection, Dropped, Lasting, Response, UnsentOverdue, UnsentUnavailable
 
 MAX_WAITING = 10_000
 _FAREWELL = 1.0
@@ -22,8 +25,6 @@ _OURS = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"te", b"upgrade", b"expect"}
 )
 _METHOD = re.compile(rb"[A-Z]+")
-_GOOD_NAMES = 1024
-_good_names: set[bytes] = set()  # names of headers found to be sendable
 
 
 class Pool:
@@ -43,8 +44,14 @@ class Pool:
         self._starts: dict[bytes, bytes] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._live: set[Connection] = set()
         self._gone: asyncio.Future[None] | None = None
+
+    def beside(self, path: str) -> "Pool":
+        """Connections to another path of the same origin, as many again."""
+        target = replace(self._endpoint, path=path)
+        return Pool(target, self._spec, self.timeouts, max_response=self.max_response, name=self.name)
 
     @property
     def active(self) -> int:
@@ -71,16 +78,21 @@ class Pool:
         *,
         total: float | None = None,
         replay: bool = False,
+        lasting: bool = False,
     ) -> Response:
         """Send a request and return its response as soon as the head is there.
 
         ``total`` is an absolute deadline in loop time. ``replay`` allows to send once more what a kept-alive connection
-        lost without a byte of answer (RFC 9112, 9.3.1): only for requests that may run twice.
+        lost without a byte of answer (RFC 9112, 9.3.1): only for requests that may run twice. ``lasting``: once connected
+        only ``total`` limits it, for its answer is a stream that may be silent for days.
         """
         data = self._request(method, headers, body)
-        loop = asyncio.get_running_loop()
+        kind = Lasting if lasting else Response
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         now = loop.time()
-        latest = now + self.timeouts.total
+        latest = inf if lasting else now + self.timeouts.total
         if total is not None and total < latest:
             latest = total
         if latest <= now:
@@ -89,23 +101,20 @@ class Pool:
         if connection is None or connection.transport is None:
             connection = await self._ready(connection, latest, loop)
         try:
-            return await connection.ask(data, method == b"HEAD", now, latest)
+            return await connection.ask(data, method == b"HEAD", now, latest, kind)
         except Dropped:
             if not replay:
                 raise
         self._close_idle()  # they are as old as the one that failed
         connection = await self._ready(self._take(now, loop), latest, loop)
-        return await connection.ask(data, method == b"HEAD", now, latest)
+        return await connection.ask(data, method == b"HEAD", now, latest, kind)
 
     def _request(self, method: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
         """The bytes of a request: one write, so that it is one packet where it fits."""
         start = self._starts.get(method) or self._start(method)
-        if unknown := [name for name, _ in headers if name not in _good_names]:
-            _check_names(unknown, self.name)
-        fields = b"".join([b"%b: %b\r\n" % header for header in headers])
-        count = len(headers)
-        if fields.count(b"\r") != count or fields.count(b"\n") != count or b"\0" in fields:
-            raise WireError(f"a header for backend '{self.name}' holds a line end or a NUL")
+        fields = _fields(tuple(headers))
+        if fields is None:
+            raise WireError(f"backend '{self.name}' was to get a header that cannot be sent")
         if body or method == b"POST":
             return b"%b%bcontent-length: %d\r\n\r\n%b" % (start, fields, len(body), body)
         return b"%b%b\r\n" % (start, fields)
@@ -290,9 +299,10 @@ class Pool:
                     await self._gone
 
 
-def _check_names(names: Sequence[bytes], backend: str) -> None:
-    for name in names:
-        if _TOKEN.fullmatch(name) is None or name.lower() in _OURS:
-            raise WireError(f"a header for backend '{backend}' has a name that cannot be sent")
-        if len(_good_names) < _GOOD_NAMES:
-            _good_names.add(name)
+@functools.lru_cache(256)
+def _fields(headers: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+    """Headers as text; None when one of them would break the framing, or is the pool's own to say."""
+    fields = b"".join([b"%b: %b\r\n" % header for header in headers])
+    whole = fields.count(b"\r") == fields.count(b"\n") == len(headers) and b"\0" not in fields
+    named = all(_TOKEN.fullmatch(name) is not None and name.lower() not in _OURS for name, _ in headers)
+    return fields if whole and named else None

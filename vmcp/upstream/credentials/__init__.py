@@ -1,0 +1,1 @@
+"""With which credential a request goes to a backend: vmcp's own, or the caller's; one module for each step to it."""
