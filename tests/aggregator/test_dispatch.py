@@ -3,15 +3,17 @@
 Rule: every pair of revisions is asked, and what must not reach a backend is proved not to have reached it.
 """
 
+import json
 from collections.abc import Mapping
 
 import pytest
 
 from tests.aggregator.speaking import ALL, ERAS, speaking
-from tests.server.clients import Door
-from tests.server.peers import Asked, Json, Notify, Server, house, tool
+from tests.server.clients import Door, modern_meta
+from tests.server.peers import Asked, Json, Notify, Server, house, tool, until
 from vmcp.config.model import Aggregation, ArgumentOverride, Override, Selection
 from vmcp.errors import McpError
+from vmcp.middleware.auth import ANONYMOUS
 from vmcp.protocol.revisions import MODERN, Revision
 
 REQUESTS: list[tuple[str, Json, str, Json]] = [
@@ -337,3 +339,23 @@ async def test_what_a_reference_says_besides_is_passed_on(monkeypatch: pytest.Mo
         told = server.calls()[-1].params
         assert told["ref"] == {"type": "ref/prompt", "name": "p", "title": "T"}
         assert told["context"] == {"arguments": {"x": "y"}}
+
+
+async def test_where_there_are_no_headers_none_repeat_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = speaking(MODERN)
+    schema = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "A"}}}
+    server.tools = [{"name": "t", "inputSchema": schema}]
+    said: list[Json] = []
+    async with house(monkeypatch, {"b": server}) as running:
+
+        async def write(text: bytes) -> None:
+            said.append(json.loads(text))
+
+        line = running.opens("/mcp", write)
+        line.identity = ANONYMOUS
+        params = {"name": "t", "arguments": {"a": "x y"}, "_meta": modern_meta()}
+        await line.take(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode())
+        await until(lambda: said)
+        await line.close()
+    assert "result" in said[0]
+    assert server.asked[-1].headers["mcp-param-a"] == "x y"

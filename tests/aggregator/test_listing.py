@@ -201,7 +201,7 @@ async def test_a_greeting_has_the_words_of_the_backends(monkeypatch: pytest.Monk
         told = (await Door(running.app, revision).initialize()).result
         assert told["instructions"] == "## a\nUse t."
         assert set(told["capabilities"]) == {"tools", "prompts"}
-        assert told["capabilities"]["tools"] == {"listChanged": False}
+        assert told["capabilities"]["tools"] == {"listChanged": True}
 
 
 async def test_a_greeting_without_words_has_no_member_for_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,13 +110,13 @@ async def test_what_a_revision_cannot_say_is_put_into_words(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("client", [r for r in ALL if not r.modern])
-async def test_a_result_that_asks_back_cannot_be_said_to_a_handshake_client(
+async def test_a_result_that_asks_for_what_was_not_declared_reaches_no_handshake_client(
     monkeypatch: pytest.MonkeyPatch, client: Revision
 ) -> None:
-    raw = text({"resultType": "input_required", "inputRequests": {}})
+    raw = text({"resultType": "input_required", "inputRequests": {"r": {"method": "roots/list"}}})
     answer = await through(monkeypatch, raw, client, MODERN)
     assert answer.error["code"] == -32603
-    assert "input_required" in answer.error["message"]
+    assert "did not declare" in answer.error["message"]
 
 
 async def test_calls_of_many_clients_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:

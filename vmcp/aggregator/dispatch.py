@@ -3,29 +3,54 @@
 The rule: a name is looked up in the table that the call carries, and nowhere else; unknown and hidden look the same.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Raw
 
 from vmcp.aggregator import listing
-from vmcp.call import Call, Complete
+from vmcp.aggregator.tasks import Tasks, Ways
+from vmcp.call import Call, Complete, Outcome, resource_for
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope, jsonrpc
 from vmcp.protocol.revisions import Revision, knows
 from vmcp.routing.catalog import Kind
-from vmcp.routing.table import HeaderParam, Route, resource_route
-from vmcp.upstream.backend import Backend, Outgoing
+from vmcp.routing.table import HeaderParam, Route
+from vmcp.upstream.ask import Outgoing
+from vmcp.upstream.backend import Backend
 
-Answering = Callable[[Call], Awaitable[Complete]]
+Answering = Callable[[Call], Awaitable[Outcome]]
+
+
+class Subscriptions(Protocol):
+    """Who keeps what clients subscribed to. Each raises ``McpError``."""
+
+    async def subscribe(self, call: Call) -> Complete:
+        """Answer ``resources/subscribe``."""
+
+    async def unsubscribe(self, call: Call) -> Complete:
+        """Answer ``resources/unsubscribe``."""
+
+    async def listen(self, call: Call) -> Complete:
+        """Answer ``subscriptions/listen``, which takes as long as the client listens."""
 
 
 class Dispatch:
-    """The innermost handler."""
+    """The innermost handler. ``own`` are the methods of vmcp itself."""
 
-    def __init__(self, backends: Mapping[str, Backend], page_size: int) -> None:
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        ways: Ways,
+        subscriptions: Subscriptions,
+        tasks: Tasks,
+        own: Mapping[str, Answering],
+        page_size: int,
+    ) -> None:
         self._backends = backends
+        self._ways = ways
+        self._tasks = tasks
         self._page_size = page_size
         self._methods: Mapping[str, Answering] = {
             "initialize": self._initialize,
@@ -36,15 +61,20 @@ class Dispatch:
             "resources/read": self._resource,
             "completion/complete": self._complete,
             "logging/setLevel": self._set_level,
+            "resources/subscribe": subscriptions.subscribe,
+            "resources/unsubscribe": subscriptions.unsubscribe,
+            "subscriptions/listen": subscriptions.listen,
             **dict.fromkeys(listing.KINDS, self._list),
+            **tasks.methods,
+            **own,
         }
 
-    async def __call__(self, call: Call) -> Complete:
-        """Answer ``call``. Raises ``McpError``."""
+    def __call__(self, call: Call) -> Awaitable[Outcome]:
+        """Answer ``call``. Raises ``McpError``, at once or when it is awaited."""
         answer = self._methods.get(call.method)
         if answer is None or not knows(call.peer.revision, call.method):
             raise McpError(Code.METHOD_NOT_FOUND, "Method not found")
-        return await answer(call)
+        return answer(call)
 
     async def _initialize(self, call: Call) -> Complete:
         return listing.welcome(call)
@@ -64,66 +94,71 @@ class Dispatch:
     async def _list(self, call: Call) -> Complete:
         return listing.page(call, self._page_size)
 
-    async def _tool(self, call: Call) -> Complete:
+    async def _tool(self, call: Call) -> Outcome:
         name = _named(call, "name")
         route = call.face.routes[Kind.TOOL].get(name)
-        if route is None:
+        if route is None or (call.may is not None and not call.may(route)):
             raise McpError(Code.INVALID_PARAMS, f"Unknown tool: {name}", vmcp_code=Code.ROUTING_FAILED)
         given = _object(call, "arguments")
-        if route.shown_header_params and call.peer.revision.modern:
+        # Only HTTP has headers, and a request of this revision always some of them.
+        if route.shown_header_params and call.peer.revision.modern and call.peer.headers:
             envelope.confirm_params(_pairs(route.shown_header_params), call.peer.headers, given)
         params = {**call.params, "name": route.original}
         if route.arguments is not None:
             params["arguments"] = Raw(jsonrpc.encode(route.arguments.apply(_members(call.params.get("arguments")))))
-        return await self._send(call, route, params, _param_headers(route, params, given))
+        if "task" in params and not self._tasks.passes(call, route):
+            del params["task"]
+        outgoing = _outgoing(call, route, params, route.original, _param_headers(route, params, given))
+        way = self._tasks.call if self._tasks.concern(call, route) else self._ways.send
+        return await way(call, route, outgoing)
 
-    async def _prompt(self, call: Call) -> Complete:
+    async def _prompt(self, call: Call) -> Outcome:
         name = _named(call, "name")
         route = call.face.routes[Kind.PROMPT].get(name)
-        if route is None:
+        if route is None or (call.may is not None and not call.may(route)):
             raise McpError(Code.INVALID_PARAMS, f"Unknown prompt: {name}", vmcp_code=Code.ROUTING_FAILED)
-        return await self._send(call, route, {**call.params, "name": route.original})
+        params = {**call.params, "name": route.original}
+        return await self._ways.send(call, route, _outgoing(call, route, params, route.original))
 
-    async def _resource(self, call: Call) -> Complete:
+    async def _resource(self, call: Call) -> Outcome:
         uri = _named(call, "uri")
-        route = resource_route(call.face, uri)
+        route = resource_for(call, uri)
         if route is None:
             raise _no_resource(uri, call.peer.revision)
-        return await self._send(call, route, dict(call.params), name=uri)
+        return await self._ways.send(call, route, _outgoing(call, route, dict(call.params), uri))
 
-    async def _complete(self, call: Call) -> Complete:
+    async def _complete(self, call: Call) -> Outcome:
         ref = _object(call, "ref")
         route, key = self._referred(call, ref)
         if not _completes(self._backends[route.backend]):
             return listing.result(call, {"completion": {"values": []}})
         told = {**_members(call.params["ref"]), key: route.original}
-        return await self._send(call, route, {**call.params, "ref": told}, name=None)
+        return await self._ways.send(call, route, _outgoing(call, route, {**call.params, "ref": told}))
 
     def _referred(self, call: Call, ref: Mapping[str, Any]) -> tuple[Route, str]:
         routes = call.face.routes
         kind, name, uri = ref.get("type"), ref.get("name"), ref.get("uri")
-        if kind == "ref/prompt" and isinstance(name, str) and name in routes[Kind.PROMPT]:
-            return routes[Kind.PROMPT][name], "name"
-        if kind == "ref/resource" and isinstance(uri, str):
+        found, key = None, "uri"
+        if kind == "ref/prompt" and isinstance(name, str):
+            found, key = routes[Kind.PROMPT].get(name), "name"
+        elif kind == "ref/resource" and isinstance(uri, str):
             found = routes[Kind.TEMPLATE].get(uri) or routes[Kind.RESOURCE].get(uri)
-            if found is not None:
-                return found, "uri"
+        if found is not None and (call.may is None or call.may(found)):
+            return found, key
         raise McpError(Code.INVALID_PARAMS, "Invalid params: 'ref' names no prompt or template that is listed here")
 
-    async def _send(
-        self,
-        call: Call,
-        route: Route,
-        params: dict[str, Any],
-        headers: list[tuple[bytes, bytes]] | None = None,
-        *,
-        name: str | None = "",
-    ) -> Complete:
-        params.pop("_meta", None)
-        call.trail.backend = route.backend
-        call.trail.original = route.original
-        outgoing = Outgoing(params, route.original if name == "" else name, headers or ())
-        return await self._backends[route.backend].send(call, outgoing)
+
+def _outgoing(
+    call: Call,
+    route: Route,
+    params: dict[str, Any],
+    name: str | None = None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Outgoing:
+    params.pop("_meta", None)
+    call.trail.backend = route.backend
+    call.trail.original = route.original
+    return Outgoing(params, name, headers)
 
 
 def _named(call: Call, key: str) -> str:

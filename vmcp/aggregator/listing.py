@@ -6,15 +6,17 @@ cursor that is not ours is refused.
 
 import base64
 import binascii
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from vmcp import __version__
-from vmcp.call import Call, Complete
+from vmcp.call import Call, Complete, May
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope
 from vmcp.protocol.jsonrpc import encode
+from vmcp.routing import greeting
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import Face, Route
 
@@ -37,23 +39,29 @@ def page(call: Call, size: int) -> Complete:
     """One page of the list that ``call`` asks for. Raises ``McpError`` for a cursor that leads nowhere."""
     kind = KINDS[call.method]
     routes = call.face.listing.get(kind, ())
-    start = _start(call.tree.get("cursor"), kind, routes)
-    shown = routes[start : start + size]
+    start = _start(call.tree.get("cursor"), kind, routes, call.may)
+    # One more than is shown, as whether there is a next page depends on what the caller may see.
+    found = routes[start : start + size + 1] if call.may is None else _admitted(routes[start:], call.may, size + 1)
+    shown = found[:size]
     modern = call.peer.revision.modern
     entries = b",".join(route.modern if modern else route.handshake for route in shown)
     parts = [b'"%b":[%b]' % (kind.value.encode(), entries)]
-    if start + size < len(routes):
+    if len(found) > size:
         parts.append(b'"nextCursor":"%b"' % _cursor(kind, shown[-1].name))
     return Complete(b"{%b}" % b",".join([*_frame(call, cached=True), *parts]), call.peer.revision)
 
 
-def _start(cursor: object, kind: Kind, routes: tuple[Route, ...]) -> int:
+def _admitted(routes: tuple[Route, ...], may: May, most: int) -> tuple[Route, ...]:
+    return tuple(islice(filter(may, routes), most))
+
+
+def _start(cursor: object, kind: Kind, routes: tuple[Route, ...], may: May | None) -> int:
     if cursor is None:
         return 0
     found = _decoded(cursor)
     if found is not None and found.kind == kind.value:
         for index, route in enumerate(routes):
-            if route.name == found.after:
+            if route.name == found.after and (may is None or may(route)):
                 return index + 1
     raise McpError(Code.INVALID_PARAMS, "Invalid params: this cursor leads nowhere (any more); list again without one")
 
@@ -98,22 +106,20 @@ def welcome(call: Call) -> Complete:
     face = call.face
     told: dict[str, Any] = {
         "protocolVersion": str(call.peer.revision),
-        "capabilities": face.capabilities,
+        "capabilities": greeting.shown(face.capabilities, call.peer.revision),
         "serverInfo": {"name": face.name, "version": __version__},
     }
     if face.instructions:
         told["instructions"] = face.instructions
-    return result(call, _plain(told))
+    return result(call, told)
 
 
 def discovery(call: Call) -> Complete:
     """The result of ``server/discover``."""
-    told: dict[str, Any] = {"supportedVersions": list(envelope.SUPPORTED), "capabilities": call.face.capabilities}
+    told: dict[str, Any] = {
+        "supportedVersions": list(envelope.SUPPORTED),
+        "capabilities": greeting.shown(call.face.capabilities, call.peer.revision),
+    }
     if call.face.instructions:
         told["instructions"] = call.face.instructions
-    return result(call, _plain(told), cached=True)
-
-
-def _plain(told: dict[str, Any]) -> dict[str, Any]:
-    capabilities = {key: dict(value) for key, value in told["capabilities"].items()}
-    return {**told, "capabilities": capabilities}
+    return result(call, told, cached=True)
