@@ -1,31 +1,68 @@
-"""What every call cost and how it ended: one log line per call, for who looks.
+"""What every call cost and how it ended: counted, and one log line per call for who looks.
 
 The rule: it only watches. Names of tools are said, arguments and results never.
 """
 
 import asyncio
 import logging
+from typing import Any
 
 from vmcp.call import Call, Handler, Middleware, Outcome
 from vmcp.errors import McpError
+from vmcp.protocol.revisions import REQUESTS
 
 log = logging.getLogger("vmcp.call")
 
 
-def telemetry() -> Middleware:
-    """The layer that times calls: served ones are logged at debug, failed ones at info."""
+class Tally:
+    """How many calls there were, and how they went. Mutable; written by ``telemetry`` only."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+        self._methods: dict[str, tuple[int, float]] = {}
+
+    def add(self, method: str, seconds: float, *, served: bool) -> None:
+        """One call has ended."""
+        self.failed += not served
+        # A client can call a method whatever it likes, and each name that was heard would stay for ever.
+        key = method if method in REQUESTS else "other"
+        count, total = self._methods.get(key, (0, 0.0))
+        self._methods[key] = (count + 1, total + seconds)
+
+    def numbers(self) -> dict[str, Any]:
+        """By the names of ``vmcp/metrics``."""
+        total = sum(count for count, _ in self._methods.values())
+        return {
+            "vmcp_requests_total": total,
+            "vmcp_requests_success_total": total - self.failed,
+            "vmcp_requests_failed_total": self.failed,
+            "vmcp_requests_cached_total": 0,
+            "vmcp_connections_total": self._methods.get("initialize", (0, 0.0))[0],
+            "vmcp_request_duration_seconds": {
+                method: {"count": count, "sum": round(seconds, 6)} for method, (count, seconds) in self._methods.items()
+            },
+        }
+
+
+def telemetry(tally: Tally | None = None) -> Middleware:
+    """The layer that times and counts calls: served ones are logged at debug, failed ones at info."""
+    counted = tally or Tally()
+    now = asyncio.get_running_loop().time
 
     def layer(handler: Handler) -> Handler:
         async def handle(call: Call) -> Outcome:
-            now = asyncio.get_running_loop().time
             began = now()
+            served = False
             try:
                 outcome = await handler(call)
+                served = True
             except McpError as error:
                 if log.isEnabledFor(logging.INFO):
                     facts = _facts(call, now() - began)
                     log.info("call failed", extra={**facts, "code": error.code, "why": error.message[:200]})
                 raise
+            finally:
+                counted.add(call.method, now() - began, served=served)
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("call served", extra=_facts(call, now() - began))
             return outcome

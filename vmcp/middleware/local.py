@@ -1,0 +1,47 @@
+"""API keys that the configuration names, by their hashes.
+
+The rule: a key is found by the hash of what was shown, and compared in constant time; the key itself is nowhere.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from vmcp.call import Identity
+from vmcp.config.incoming import LocalKey
+from vmcp.middleware.auth import LOCAL, Unproven
+
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class LocalKeys:
+    """A ``Verifier``. ``keys``: each with its hash as text. Raises ``ValueError`` naming the first whose hash is none."""
+
+    def __init__(self, keys: Iterable[tuple[LocalKey, str]]) -> None:
+        self._keys: dict[bytes, tuple[bytes, Identity]] = {}
+        for key, said in keys:
+            text = said.strip().lower()
+            if not _HASH.fullmatch(text):
+                raise ValueError(f"the sha256 of '{key.subject}' is not 64 hexadecimal digits")
+            digest = bytes.fromhex(text)
+            if digest in self._keys:
+                raise ValueError(f"the key of '{key.subject}' is another client's too")
+            claims = {**key.claims, "iss": LOCAL, "sub": key.subject}
+            self._keys[digest] = digest, Identity(LOCAL, key.subject, claims, frozenset(key.scopes))
+
+    def known(self, token: str) -> Identity | None:
+        """See ``Verifier``."""
+        shown = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        found = self._keys.get(shown)
+        if found is None or not hmac.compare_digest(found[0], shown):
+            return None
+        return found[1]
+
+    async def verify(self, token: str) -> Identity:
+        """See ``Verifier``."""
+        found = self.known(token)
+        if found is None:
+            raise Unproven("this key is not known here")
+        return found
