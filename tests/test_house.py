@@ -55,6 +55,8 @@ class HttpServer:
         if method == "DELETE":
             self.ended += 1
             return b"HTTP/1.1 204 No Content\r\n\r\n"
+        if method == "GET":
+            return b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
         message: Json = json.loads(body)
         answer = reply(self.revision, message)
         if answer is None:
@@ -126,7 +128,7 @@ async def test_every_client_reaches_every_backend_and_nothing_is_left() -> None:
             }
             for client in ALL:
                 await _everything(Over(server, client))
-            wires = [backend._wire for backend in running.backends.values()]
+            wires = [backend.link.wire for backend in running.backends.values() if backend.link is not None]
         children = [wire for wire in wires if isinstance(wire, StdioWire)]
         assert len(children) == 5
         assert all(wire.on_exit.is_set() for wire in children)

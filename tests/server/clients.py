@@ -12,12 +12,22 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from tests.server.peers import until
-from vmcp.config.model import Config
+from tests.server.peers import config, until
+from vmcp.call import Call, Complete, Handler, Outcome
+from vmcp.config.model import Config, Limits
 from vmcp.protocol import envelope, sse
 from vmcp.protocol.revisions import MODERN, REQUESTS, Revision
+from vmcp.routing.build import build
 from vmcp.server import serving
-from vmcp.server.http import Scope
+from vmcp.server.app import App
+from vmcp.server.asgi import Scope
+from vmcp.server.exchange import Exchange
+from vmcp.server.gate import Gate
+from vmcp.server.http import StreamableHttp
+from vmcp.server.listener import GONE, LEAVES
+from vmcp.server.pulse import Pulse
+from vmcp.server.sessions import Session, Sessions
+from vmcp.tasks import Nest
 
 Json = dict[str, Any]
 
@@ -51,7 +61,7 @@ class Answer:
     def events(self) -> list[Json]:
         """The messages of an event stream."""
         parser = sse.Parser()
-        return [json.loads(event.data) for event in parser.feed(self.body)]
+        return [json.loads(event.data) for event in parser.feed(self.body) if event.data]
 
     @property
     def message(self) -> Json:
@@ -68,12 +78,14 @@ class Exchanged:
         self._app = app
         self._scope = scope
         self._incoming = [{"type": "http.request", "body": body, "more_body": False}]
-        self._chunk = asyncio.Event()
+        self.gone = False
 
     async def _receive(self) -> Json:
         return self._incoming.pop(0) if self._incoming else {"type": "http.disconnect"}
 
     async def _send(self, message: Json) -> None:
+        if self.gone:
+            return
         if message["type"] == "http.response.start":
             assert not self.answer.status, "two answers to one request"
             self.answer.status = message["status"]
@@ -85,6 +97,26 @@ class Exchanged:
 
     async def run(self) -> None:
         await self._app(self._scope, self._receive, self._send)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Exchanged"]:
+        """While the block runs, so does the request; then its client goes away, as the listener would tell."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.run())
+            try:
+                yield self
+            finally:
+                if self._scope.get(LEAVES):
+                    self._scope[GONE] = True
+                    task.cancel()
+
+    def heard(self) -> list[Json]:
+        """The messages so far."""
+        return self.answer.events()
+
+    def ids(self) -> list[str]:
+        """The event ids so far."""
+        return [event.id.decode() for event in sse.Parser().feed(self.answer.body)]
 
 
 class Door:
@@ -147,6 +179,24 @@ class Door:
 
     async def call(self, name: str, arguments: Json | None = None, **headers: str | None) -> Answer:
         return await self.ask("tools/call", {"name": name, "arguments": arguments or {}}, **headers)
+
+    def listen(self, last: str | None = None, **headers: str | None) -> Exchanged:
+        """A GET for a standing stream, or for what followed the event ``last``."""
+        return self.begin("GET", None, accept="text/event-stream", last_event_id=last, **headers)
+
+    def calling(self, id: object = 1, **arguments: Any) -> Exchanged:
+        """A tools/call that has not begun."""
+        raw, own = self.message("tools/call", {"name": "t", "arguments": arguments}, id)
+        return self.begin("POST", None, raw, **own)
+
+    async def tell(self, method: str, params: Json | None = None) -> Answer:
+        """Send a notification within the session."""
+        return await self.post({"jsonrpc": "2.0", "method": method, "params": params or {}})
+
+    async def reply(self, id: object, result: Json | None = None, error: Json | None = None) -> Answer:
+        """Answer a question."""
+        told = {"result": result} if error is None else {"error": error}
+        return await self.post({"jsonrpc": "2.0", "id": id, **told})
 
     async def initialize(self, version: str | None = None, **params: Any) -> Answer:
         """Begin a session, if the revision has them."""
@@ -226,6 +276,46 @@ class Listening:
     def leave(self) -> None:
         for raw in self._raws:
             raw.close()
+
+
+class Front:
+    """The door of a house with nothing behind it but a function. It is also the hub and the runtime that the door asks."""
+
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+        self.config = config({}, limits=limits)
+        self.table = build(0, self.config, {})
+        self.settled = asyncio.Event()
+        self.settled.set()
+        self.nest = Nest("front")
+        self.pulse = Pulse(self.nest)
+        self.ended: list[Session] = []
+        self.ears: dict[str, Session] = {}
+        self.sessions = Sessions(limits or Limits(), asyncio.get_running_loop().time, self.ended.append)
+        http = StreamableHttp(
+            Exchange(_greeted(handler), self, 5.0), self.sessions, limits or Limits(), self.pulse, self
+        )
+        self.app = App(self.config, self, http, Gate())
+
+    def join(self, session_id: str, ear: Session) -> None:
+        self.ears[session_id] = ear
+
+    def readiness(self) -> tuple[bool, Json]:
+        return True, {}
+
+    async def door(self, revision: Revision = Revision.V2025_11_25, **capabilities: Json) -> "Door":
+        """A client with a session, if its revision has them."""
+        door = Door(self.app, revision)
+        await door.initialize(capabilities=capabilities)
+        return door
+
+
+def _greeted(handler: Handler) -> Handler:
+    async def handle(call: Call) -> Outcome:
+        if call.method in ("initialize", "server/discover", "ping", "logging/setLevel"):
+            return Complete(b"{}", call.peer.revision)
+        return await handler(call)
+
+    return handle
 
 
 @dataclass

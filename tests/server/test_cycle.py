@@ -10,9 +10,9 @@ import pytest
 
 from tests.server.clients import listening
 from tests.server.peers import config, until
-from vmcp.server.http import Receive, Scope
+from vmcp.server import cycle
+from vmcp.server.asgi import Receive, Scope, Send
 from vmcp.server.listener import LEAVES
-from vmcp.server.stream import Send
 
 GET = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 HEAD = b"HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -155,3 +155,23 @@ async def test_a_client_that_does_not_read_stops_who_writes_until_it_is_gone() -
         raw.close()
         async with asyncio.timeout(5):
             await left.wait()
+
+
+async def test_a_client_that_does_not_read_for_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cycle, "PATIENCE", 0.02)
+    done = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        for _ in range(1000):
+            await send(body(b"x" * 65536, more=True))
+        await send(body(b""))
+        done.set()
+
+    async with listening(app, config({})) as server:
+        raw = await server.connect()
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        raw.send(GET)
+        async with asyncio.timeout(5):
+            await done.wait()
+        await until(lambda: not (server.state.tasks or server.state.connections))

@@ -14,9 +14,8 @@ import pytest
 from tests.server.clients import Listening, listening
 from tests.server.peers import config, until
 from vmcp.config.model import Config, Limits
-from vmcp.server.http import Receive, Scope
+from vmcp.server.asgi import Receive, Scope, Send
 from vmcp.server.listener import GONE, LEAVES
-from vmcp.server.stream import Send
 
 OK = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"

@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.clients import Door
 from tests.server.peers import Asked, MemoryWire, Notify, Server, echo, house, said, tool, until
+from vmcp.call import Peer
 from vmcp.config.model import Aggregation, Config
 from vmcp.protocol.revisions import Revision
 from vmcp.routing import catalog as catalogs
@@ -235,13 +236,13 @@ async def test_nothing_is_left_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_house_that_ends_at_once_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = asyncio.all_tasks()
     async with house(monkeypatch, {"a": Server(tools=[tool("t")])}, settled=False) as running:
-        running._on_catalog(catalogs.of("a", Revision.V2025_11_25, {}, "", {}))
+        running.on_catalog(catalogs.of("a", Revision.V2025_11_25, {}, "", {}))
     assert asyncio.all_tasks() == before
 
 
 async def test_the_sweep_forgets_idle_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "SWEEP", 0.01)
     async with house(monkeypatch) as running:
-        session = running._sessions.open(Revision.V2025_11_25, b"{}", None, "/mcp", "anonymous")
+        session = running._sessions.open(Peer(Revision.V2025_11_25), "/mcp", "anonymous")
         session.seen -= 1e6
         await until(lambda: len(running._sessions) == 0)

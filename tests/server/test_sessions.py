@@ -1,10 +1,17 @@
-"""Sessions: who finds one, when it ends, and how many there may be.
+"""Sessions: who finds one, when it ends, what ends with it, and how many there may be.
 
 Rule: time is a number that the test sets.
 """
 
-import pytest
+import asyncio
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+from msgspec import Raw
+
+from vmcp.call import Peer
+from vmcp.config.model import Limits
 from vmcp.errors import McpError
 from vmcp.protocol.revisions import Revision
 from vmcp.server.sessions import Session, Sessions
@@ -19,11 +26,15 @@ class Clock:
 
 
 def opened(sessions: Sessions, path: str = "/mcp", owner: str = "o") -> Session:
-    return sessions.open(Revision.V2025_11_25, b"{}", None, path, owner)
+    return sessions.open(Peer(Revision.V2025_11_25, level="info"), path, owner)
+
+
+def made(limit: int, idle: float, clock: Callable[[], float], **more: Any) -> Sessions:
+    return Sessions(Limits(sessions=limit, session_idle=idle, **more), clock)
 
 
 def test_an_id_is_long_and_never_the_same() -> None:
-    sessions = Sessions(1000, 60, Clock())
+    sessions = made(1000, 60, Clock())
     ids = {opened(sessions).id for _ in range(500)}
     assert len(ids) == 500
     assert min(map(len, ids)) >= 43
@@ -35,7 +46,7 @@ def test_an_id_is_long_and_never_the_same() -> None:
     [("/mcp", "o", True), ("/g/mcp", "o", False), ("/mcp", "x", False), ("/mcp/", "o", False)],
 )
 def test_a_session_is_found_by_its_owner_at_its_path_only(path: str, owner: str, found: bool) -> None:
-    sessions = Sessions(10, 60, Clock())
+    sessions = made(10, 60, Clock())
     session = opened(sessions)
     assert (sessions.find(session.id, path, owner) is session) is found
     assert sessions.find(session.id + "x", path, owner) is None
@@ -44,7 +55,7 @@ def test_a_session_is_found_by_its_owner_at_its_path_only(path: str, owner: str,
 
 def test_a_session_lives_as_long_as_it_is_used() -> None:
     clock = Clock()
-    sessions = Sessions(10, 60, clock)
+    sessions = made(10, 60, clock)
     session = opened(sessions)
     for _ in range(5):
         clock.now += 59
@@ -56,7 +67,7 @@ def test_a_session_lives_as_long_as_it_is_used() -> None:
 
 def test_whoever_may_not_have_it_does_not_keep_it_alive() -> None:
     clock = Clock()
-    sessions = Sessions(10, 60, clock)
+    sessions = made(10, 60, clock)
     session = opened(sessions)
     clock.now += 50
     assert sessions.find(session.id, "/mcp", "thief") is None
@@ -66,7 +77,7 @@ def test_whoever_may_not_have_it_does_not_keep_it_alive() -> None:
 
 def test_a_sweep_takes_the_idle_ones_only() -> None:
     clock = Clock()
-    sessions = Sessions(10, 60, clock)
+    sessions = made(10, 60, clock)
     idle, used = opened(sessions), opened(sessions)
     clock.now += 50
     sessions.find(used.id, "/mcp", "o")
@@ -78,7 +89,7 @@ def test_a_sweep_takes_the_idle_ones_only() -> None:
 
 def test_too_many_are_refused_until_one_ends_or_is_idle() -> None:
     clock = Clock()
-    sessions = Sessions(2, 60, clock)
+    sessions = made(2, 60, clock)
     first, _second = opened(sessions), opened(sessions)
     with pytest.raises(McpError, match="limit of 2 sessions"):
         opened(sessions)
@@ -91,8 +102,89 @@ def test_too_many_are_refused_until_one_ends_or_is_idle() -> None:
 
 
 def test_ending_twice_does_no_harm() -> None:
-    sessions = Sessions(2, 60, Clock())
+    sessions = made(2, 60, Clock())
     session = opened(sessions)
     sessions.end(session)
     sessions.end(session)
     assert len(sessions) == 0
+
+
+def test_a_principal_may_have_only_so_many() -> None:
+    sessions = made(10, 60, Clock(), sessions_per_principal=2)
+    first = opened(sessions)
+    opened(sessions)
+    with pytest.raises(McpError, match="limit of 2 sessions"):
+        opened(sessions)
+    opened(sessions, owner="other")
+    sessions.end(first)
+    opened(sessions)
+    for session in list(sessions._sessions.values()):
+        sessions.end(session)
+    assert not sessions._owned
+
+
+def test_a_session_ends_however_much_it_is_used() -> None:
+    clock = Clock()
+    sessions = made(10, 60, clock, session_max=100)
+    session = opened(sessions)
+    session.held = 1
+    for _ in range(2):
+        clock.now += 50
+        assert sessions.find(session.id, "/mcp", "o") is session
+    clock.now += 1
+    assert sessions.find(session.id, "/mcp", "o") is None
+
+
+async def test_a_session_with_an_open_stream_or_a_call_is_not_idle() -> None:
+    clock = Clock()
+    sessions = made(10, 60, clock)
+    held, busy = opened(sessions), opened(sessions)
+    held.held = 1
+    task = asyncio.current_task()
+    assert task is not None
+    busy.calls.add(task, b"1")
+    clock.now += 1000
+    sessions.sweep()
+    assert len(sessions) == 2
+    sessions.release(held)
+    busy.calls.discard(task)
+    sessions.sweep()
+    assert sessions.get(held.id) is held, "it was used until now"
+    assert sessions.get(busy.id) is None
+
+
+async def test_what_goes_on_in_a_session_ends_with_it() -> None:
+    ended: list[Session] = []
+    hung_up: list[bool] = []
+    sessions = Sessions(Limits(), Clock(), ended.append)
+    session = opened(sessions)
+    session.hang_up = lambda: hung_up.append(True)
+    track = session.journal.open(standing=True)
+    session.standing.enter(track)
+    endless = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(endless.wait())
+        session.calls.add(task, b"1")
+        sessions.end(session)
+    assert task.cancelled()
+    assert track.done
+    assert ended == [session]
+    assert hung_up == [True]
+    assert not session.voice.can_ask
+
+
+@pytest.mark.parametrize(("level", "heard"), [("info", 1), ("debug", 0), (None, 1), ("own", 1)])
+def test_a_session_hears_only_messages_that_it_wants(level: str | None, heard: int) -> None:
+    session = opened(made(1, 60, Clock()))
+    raw = {} if level is None else {"level": Raw(b'"%b"' % level.encode())}
+    session.tell("notifications/message", {**raw, "data": 1})
+    assert len(session.standing._waiting) == heard
+
+
+def test_what_a_client_notifies_of_is_passed_on_if_it_may_concern_a_backend() -> None:
+    told: list[tuple[Session, str]] = []
+    sessions = Sessions(Limits(), Clock(), on_told=lambda session, method: told.append((session, method)))
+    session = opened(sessions)
+    for method in ("notifications/initialized", "notifications/roots/list_changed", "notifications/own"):
+        sessions.told(session, method)
+    assert told == [(session, "notifications/roots/list_changed")]

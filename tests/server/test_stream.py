@@ -12,7 +12,7 @@ from tests.server.clients import Door, listening
 from tests.server.peers import Asked, Json, Notify, Server, config, echo, house, said, tool, until
 from vmcp.protocol.envelope import LEVELS, LOG_LEVEL
 from vmcp.protocol.revisions import MODERN, Revision
-from vmcp.server import stream
+from vmcp.server import pulse
 
 TOKEN = {"progressToken": "p-1"}
 LOGGING: Json = {"tools": {}, "logging": {}}
@@ -170,7 +170,7 @@ async def test_a_line_separator_does_not_end_a_line(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("revision", BOTH)
 async def test_a_silent_call_is_heard_to_live(monkeypatch: pytest.MonkeyPatch, revision: Revision) -> None:
-    monkeypatch.setattr(stream, "QUIET", 0.02)
+    monkeypatch.setattr(pulse, "QUIET", 0.02)
     finish = asyncio.Event()
 
     async def script(asked: Asked, notify: Notify) -> bytes:
@@ -184,15 +184,17 @@ async def test_a_silent_call_is_heard_to_live(monkeypatch: pytest.MonkeyPatch, r
         exchanged = door.begin("POST", None, raw, **headers)
         async with asyncio.TaskGroup() as group:
             group.create_task(exchanged.run())
-            await until(lambda: len(exchanged.answer.chunks) >= 2)
+            await until(lambda: len(exchanged.answer.chunks) >= 3)
             finish.set()
-        assert exchanged.answer.chunks[0].startswith(b":")
+        # Since 2025-11-25 a stream begins with the place to come back to.
+        assert exchanged.answer.chunks[1 if door.session else 0].startswith(b":")
+        assert (b"\nretry: " in exchanged.answer.chunks[0]) is (door.session is not None)
         assert exchanged.answer.events() == [exchanged.answer.message]
         assert exchanged.answer.result["content"][0]["text"] == "late"
 
 
 async def test_who_takes_no_stream_is_left_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "QUIET", 0.01)
+    monkeypatch.setattr(pulse, "QUIET", 0.01)
     beats = asyncio.Semaphore(0)
 
     async def script(asked: Asked, notify: Notify) -> bytes:

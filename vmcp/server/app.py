@@ -1,18 +1,24 @@
 """The ASGI application: paths to faces, and the checks that every request passes, whatever its path.
 
-The rule: a path is matched exactly, byte for byte, as it was sent; Host and Origin are checked before anything is looked up.
+The rule: a path is matched exactly, byte for byte, as it was sent; Host and Origin are checked before anything is looked up, and
+where something is served, the gate decides who is calling before anything else is read.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
+from vmcp.call import Identity
 from vmcp.config.model import Config
-from vmcp.errors import Code, McpError
 from vmcp.protocol import jsonrpc
 from vmcp.routing.table import RoutingTable
+from vmcp.server import visit
+from vmcp.server.asgi import IDENTITY, WHY, Header, Receive, Refused, Scope, Send, error_of
+from vmcp.server.gate import Gate
 from vmcp.server.guard import Guard
-from vmcp.server.http import Receive, Refused, Scope, StreamableHttp
-from vmcp.server.stream import Header, Send
+from vmcp.server.http import METHODS, StreamableHttp
+from vmcp.server.sse import LegacySse
+from vmcp.server.websocket import Connections, Watch, WebSockets, refuse
 
 _READ = {
     name.encode(): name
@@ -26,14 +32,21 @@ _READ = {
         "mcp-protocol-version",
         "mcp-method",
         "mcp-name",
+        "last-event-id",
+        visit.PERSONA,
         "access-control-request-method",
     )
 }
+_LEFT = ("authorization", "content-length", "connection", "user-agent", "accept-encoding", "accept-language")
+_READ |= {name.encode(): "" for name in _LEFT}
 _PARAM = b"mcp-param-"
 _ALIVE = {b"/livez", b"/healthz", b"/health", b"/ping"}
+PROBES = frozenset(_ALIVE | {b"/readyz"})
+"""What is asked all the time, and tells nothing about anybody."""
 _EXPOSED = b"Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate"
 _ALLOWED = (
-    b"Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID"
+    b"Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID, "
+    b"X-VMCP-Persona"
 )
 
 
@@ -49,10 +62,21 @@ class House(Protocol):
 class App:
     """Serves every face of the table, and the two probes."""
 
-    def __init__(self, config: Config, house: House, http: StreamableHttp) -> None:
+    def __init__(
+        self,
+        config: Config,
+        house: House,
+        http: StreamableHttp,
+        gate: Gate,
+        sse: LegacySse | None = None,
+        sockets: WebSockets | None = None,
+    ) -> None:
         self._guard = Guard(config.server)
         self._house = house
         self._http = http
+        self._gate = gate
+        self._sse = sse
+        self._sockets = sockets
         self._paths = {path.encode(): path for path in house.table.faces}
         self._hosts: dict[str, bool] = {}
 
@@ -66,6 +90,7 @@ class App:
             self._check(headers, extra)
             await self._route(scope, headers, receive, send, extra)
         except Refused as refused:
+            scope[WHY] = refused.why
             await _refuse(send, refused, extra)
 
     def _check(self, headers: Mapping[str, str], extra: list[Header]) -> None:
@@ -90,19 +115,113 @@ class App:
                 self._hosts[host] = known
         return known
 
-    async def _route(
+    def _route(
         self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send, extra: list[Header]
-    ) -> None:
+    ) -> Awaitable[None]:
         raw = scope["raw_path"]
         path = self._paths.get(raw)
         if path is None:
-            await self._probe(scope, raw, send, extra)
+            return self._beside(scope, headers, receive, send, extra)
+        if scope["method"] == "OPTIONS":
+            return _preflight(headers, send, extra)
+        identity = self._gate.known(scope["headers"], scope.get("client"))
+        if identity is None:
+            return self._asked(scope, headers, path, receive, send, extra)
+        scope[IDENTITY] = visit.asking(identity, headers)
+        return self._http.serve(scope, headers, path, receive, send, extra)
+
+    async def _asked(
+        self, scope: Scope, headers: Mapping[str, str], path: str, receive: Receive, send: Send, extra: list[Header]
+    ) -> None:
+        """The same, once it is known who it is."""
+        await self._admit(scope, headers)
+        await self._http.serve(scope, headers, path, receive, send, extra)
+
+    async def _admit(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        raw, path = scope["headers"], scope["raw_path"].decode("latin-1")
+        identity = self._gate.known(raw, scope.get("client"))
+        if identity is None:
+            identity = await self._gate.admit(raw, path, scope.get("client"), headers.get("host", ""))
+        scope[IDENTITY] = visit.asking(identity, headers)
+
+    async def _beside(
+        self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send, extra: list[Header]
+    ) -> None:
+        """What is not streamable HTTP."""
+        raw = scope["raw_path"]
+        if self.upgrades(raw):
+            await self._admit(scope, headers)
+            raise Refused(426, "this path speaks WebSocket", [(b"upgrade", b"websocket"), (b"connection", b"upgrade")])
+        if self._sse is None or not self._sse.serves(raw):
+            await self._probe(scope, raw, headers.get("host", ""), send, extra)
         elif scope["method"] == "OPTIONS":
             await _preflight(headers, send, extra)
         else:
-            await self._http.serve(scope, headers, path, receive, send, extra)
+            await self._admit(scope, headers)
+            await self._sse.serve(scope, headers, receive, send, extra)
 
-    async def _probe(self, scope: Scope, raw: bytes, send: Send, extra: list[Header]) -> None:
+    def upgrades(self, raw_path: bytes) -> bool:
+        """See ``listener.Door``."""
+        return self._sockets is not None and self._sockets.wants(raw_path)
+
+    def upgrade(
+        self,
+        transport: asyncio.Transport,
+        server: Connections,
+        raw_path: bytes,
+        headers: tuple[Header, ...],
+        rest: bytes,
+        watch: Watch | None = None,
+    ) -> None:
+        """See ``listener.Door``: a WebSocket passes the same checks as every request, and the gate."""
+        sockets = self._sockets
+        assert sockets is not None
+        client = transport.get_extra_info("peername")
+
+        def open_for(identity: Identity) -> None:
+            status = sockets.upgrade(transport, server, raw_path, headers, rest, identity, watch)
+            if watch is not None:
+                watch.identity = identity
+                watch.answered(status, None)
+
+        def turn_away(refused: Refused) -> None:
+            refuse(transport, refused)
+            if watch is not None:
+                watch.answered(refused.status, refused.why)
+
+        async def decide(host: str) -> None:
+            try:
+                identity = await self._gate.admit(headers, raw_path.decode("latin-1"), client, host)
+                if transport.is_closing():
+                    return
+                transport.resume_reading()
+                open_for(visit.asking(identity, read))
+            except Refused as refused:
+                turn_away(refused)
+
+        try:
+            read = _headers(headers)
+            self._check(read, [])
+            identity = self._gate.known(headers, client)
+            if identity is not None:
+                open_for(visit.asking(identity, read))
+            else:
+                sockets.wait(transport, decide(read.get("host", "")))
+        except Refused as refused:
+            turn_away(refused)
+
+    def drain(self) -> None:
+        """The server is stopping: let the streams of HTTP+SSE end. (uvicorn tells the WebSockets.)"""
+        if self._sse is not None:
+            self._sse.drain()
+
+    async def _probe(self, scope: Scope, raw: bytes, host: str, send: Send, extra: list[Header]) -> None:
+        metadata = self._gate.metadata
+        if metadata is not None and metadata.serves(raw):
+            if scope["method"] not in ("GET", "HEAD"):
+                raise Refused(405, "metadata are read with GET", [(b"allow", b"GET, HEAD")])
+            await _send(send, 200, metadata.document(raw, host), extra)
+            return
         if raw not in _ALIVE and raw != b"/readyz":
             served = ", ".join(sorted(self._paths.values()))
             raise Refused(404, f"there is nothing here; MCP is served at {served}")
@@ -116,22 +235,22 @@ class App:
 
 
 def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
-    """The headers that vmcp reads, as text. uvicorn has made the names lowercase."""
+    """The headers that vmcp reads, as text. The listener has made the names lowercase."""
     found: dict[str, str] = {}
     for name, value in raw:
         known = _READ.get(name)
-        if known is not None:
+        if known is None and name.startswith(_PARAM):
+            known = name.decode("latin-1")
+        if known:
             found[known] = value.decode("latin-1").strip()
-        elif name.startswith(_PARAM):
-            found[name.decode("latin-1")] = value.decode("latin-1").strip()
     return found
 
 
 async def _preflight(headers: Mapping[str, str], send: Send, extra: list[Header]) -> None:
     if "origin" not in headers or "access-control-request-method" not in headers:
-        raise Refused(405, "this endpoint takes POST and DELETE", [(b"allow", b"POST, DELETE")])
+        raise Refused(405, "this endpoint takes POST, GET and DELETE", [(b"allow", METHODS)])
     allow = [
-        (b"access-control-allow-methods", b"POST, DELETE"),
+        (b"access-control-allow-methods", METHODS),
         (b"access-control-allow-headers", _ALLOWED),
         (b"access-control-max-age", b"600"),
     ]
@@ -140,8 +259,7 @@ async def _preflight(headers: Mapping[str, str], send: Send, extra: list[Header]
 
 
 async def _refuse(send: Send, refused: Refused, extra: list[Header]) -> None:
-    error = McpError(Code.INVALID_REQUEST, refused.why, vmcp_code=Code.PROTOCOL_ERROR)
-    body = jsonrpc.failure(jsonrpc.NULL, error)
+    body = jsonrpc.failure(jsonrpc.NULL, error_of(refused))
     await _send(send, refused.status, body, [*refused.headers, *extra])
 
 

@@ -6,10 +6,17 @@ headers that the house uses (uvicorn checks every header of every response and w
 
 import asyncio
 import functools
+import logging
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+log = logging.getLogger("vmcp.server")
+
+PATIENCE = 30.0
+"""Seconds that a client may leave what it is sent unread."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -17,19 +24,89 @@ _BODILESS = frozenset({204, 304})
 
 
 class Cycle(RequestResponseCycle):
-    """See uvicorn; only ``send`` differs. ``task`` is what serves the request."""
+    """See uvicorn; here a request whose body is there already waits for nothing. ``task`` is what serves the request."""
 
     task: "asyncio.Task[None] | None" = None
     _begun: Any = None
+    _news = False
+    _waiter: "asyncio.Future[None] | None" = None
+
+    def __init__(  # uvicorn's makes an Event for each request, among other things that are not used here
+        self,
+        scope: Any,
+        transport: asyncio.Transport,
+        flow: Any,
+        default_headers: list[tuple[bytes, bytes]],
+        on_response: Callable[[], None],
+        *,
+        expects: bool,
+        keep_alive: bool,
+    ) -> None:
+        self.scope = scope
+        self.transport = transport
+        self.flow = flow
+        self.logger = log
+        self.default_headers = default_headers
+        self.on_response = on_response
+        self.waiting_for_100_continue = expects
+        self.keep_alive = keep_alive
+        self.body = bytearray()
+        self.more_body = True
+        self.disconnected = self.response_started = self.response_complete = False
+
+    def set(self) -> None:
+        """Let who waits in ``receive`` look again. (uvicorn rings an Event, which this is to it.)"""
+        self._news = True
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    @property
+    def message_event(self) -> Any:  # type: ignore[override]
+        """What uvicorn rings."""
+        return self
+
+    def arrived(self, piece: bytes) -> int:
+        """Take a piece of the body; how much is waiting to be received."""
+        self.body += piece
+        self.set()
+        return len(self.body)
+
+    def whole(self) -> None:
+        """Nothing more will come."""
+        self.more_body = False
+        self.set()
+
+    def left(self) -> None:
+        """The client went away."""
+        self.disconnected = True
+        self.set()
+
+    async def receive(self) -> Any:
+        """The next piece of the body, or word of the end (ASGI 3)."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            if not self._news:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+            self._news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, bytearray()
+        return {"type": "http.request", "body": bytes(body), "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:
         """Hold the head back until its first piece of body is there; then write both at once."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected or self.response_complete:
-            return
         if message["type"] == "http.response.start":
+            # Without waiting, so that of two who write at once neither finds a head that is begun and not there.
             self._begun = message
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self._drain()
+        if self.disconnected or self.response_complete:
             return
         body, more = message.get("body", b""), message.get("more_body", False)
         if self.response_started:
@@ -39,6 +116,15 @@ class Cycle(RequestResponseCycle):
         if not more:
             self._end()
 
+    async def _drain(self) -> None:
+        """Wait until the client reads; one that does not for long is let go."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.flow.drain()
+        except TimeoutError:
+            self.disconnected = True
+            self.transport.abort()
+
     async def send_500_response(self) -> None:
         """An application has failed before it answered; the log has why."""
         await self.send({"type": "http.response.start", "status": 500, "headers": [(b"connection", b"close")]})
@@ -47,7 +133,7 @@ class Cycle(RequestResponseCycle):
     def _begin(self, start: Any, body: bytes, more: bool) -> None:
         status: int = start["status"]
         fields = _fields(tuple(start["headers"]))
-        parts = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in self.default_headers), fields.text]
+        parts = [STATUS_LINE[status], _fields(tuple(self.default_headers)).text, fields.text]
         self.response_started = True
         self.waiting_for_100_continue = False
         if fields.closes:
@@ -72,7 +158,7 @@ class Cycle(RequestResponseCycle):
 
     def _end(self) -> None:
         self.response_complete = True
-        self.message_event.set()
+        self.set()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()

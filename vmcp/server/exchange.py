@@ -1,26 +1,38 @@
 """The door: a decoded request becomes a ``Call``, goes through the chain, and its outcome becomes a message.
 
 The rule: the table is taken once, here, and the call carries it to the end. Whatever goes wrong becomes one JSON-RPC error; what
-nobody expected is logged with an id, and the client gets the id and nothing else.
+nobody expected is logged with an id, and the client gets the id and nothing else. Questions to a client of the handshake era are
+settled here, so that everything further inside only knows results that ask.
 """
 
 import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Mapping
+from time import perf_counter
+from typing import Final, Protocol
 
+import msgspec
 from msgspec import Raw
 
-from vmcp.call import Call, Client, Handler, Peer, Trail
+from vmcp.call import Answers, Call, Client, Complete, Handler, Identity, InputRequired, Origin, Peer, Trail, refine
 from vmcp.errors import Code, McpError
-from vmcp.protocol import bridge, jsonrpc
+from vmcp.middleware.audit import Auditor
+from vmcp.protocol import bridge, jsonrpc, questions
 from vmcp.protocol.jsonrpc import Request
+from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import REQUESTS
 from vmcp.routing.table import RoutingTable
 
 log = logging.getLogger("vmcp.server")
+
+ROUNDS: Final = 10
+"""How often a backend may ask in one call."""
+SILENT_ROUNDS: Final = 3
+"""How often it may want to be called again without asking anything."""
+THINKING: Final = 600.0
+"""Seconds for a user to answer one round."""
 
 
 class Tables(Protocol):
@@ -33,18 +45,52 @@ class Tables(Protocol):
 class Exchange:
     """Takes requests of any transport and era, in their own revision, and answers in it."""
 
-    def __init__(self, handler: Handler, tables: Tables, patience: float) -> None:
+    def __init__(self, handler: Handler, tables: Tables, patience: float, auditor: Auditor | None = None) -> None:
+        self._auditor = auditor
         self._handler = handler
         self._tables = tables
         self._patience = patience
 
-    async def result(self, request: Request, peer: Peer, path: str, client: Client) -> bytes:
+    def result(self, request: Request, peer: Peer, path: str, client: Client) -> Awaitable[bytes]:
         """The result of a request as JSON text in the client's revision. Raises ``McpError``, and nothing else."""
+        if self._auditor is not None:
+            return self._recorded(self._auditor, request, peer, path, client)
+        return self._result(request, peer, path, client, Trail())
+
+    async def _recorded(self, auditor: Auditor, request: Request, peer: Peer, path: str, client: Client) -> bytes:
+        began, trail = perf_counter(), Trail()
+        why: McpError | None = None
+        result = None
+        try:
+            await auditor.admit(request.method)
+            result = await self._result(request, peer, path, client, trail)
+            return result
+        except McpError as error:
+            why = error
+            raise
+        finally:
+            if result is not None:
+                auditor.served(request, peer, path, trail, perf_counter() - began, result)
+            else:
+                auditor.failed(request, peer, path, trail, perf_counter() - began, why)
+
+    def turned_away(
+        self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None
+    ) -> None:
+        """A message was answered with ``error`` before it could become a call."""
+        if self._auditor is not None:
+            self._auditor.refused(method, error, origin, identity)
+
+    async def _result(self, request: Request, peer: Peer, path: str, client: Client, trail: Trail) -> bytes:
         try:
             if not self._tables.settled.is_set():
                 await self._settle(request.method)
-            call = self._call(request, peer, path, client)
+            call = self._call(request, peer, path, client, trail)
             outcome = await self._handler(call)
+            if isinstance(outcome, InputRequired):
+                if peer.revision.modern:
+                    return jsonrpc.encode(outcome.members)
+                outcome = await settle(self._handler, call, outcome)
             return bridge.result(outcome.result, request.method, outcome.revision, peer.revision)
         except McpError:
             raise
@@ -64,21 +110,31 @@ class Exchange:
         except TimeoutError:
             return
 
-    def _call(self, request: Request, peer: Peer, path: str, client: Client) -> Call:
+    def _call(self, request: Request, peer: Peer, path: str, client: Client, trail: Trail) -> Call:
         table = self._tables.table
         params = request.params
+        answers = None
+        if "_meta" in request.tree and type(request.tree["_meta"]) is not dict:
+            raise McpError(Code.INVALID_PARAMS, "Invalid params: '_meta' must be an object")
+        if request.method in questions.ASKING and (questions.STATE in params or questions.RESPONSES in params):
+            answers = _answers(request) if peer.revision.modern else None
+            # Whoever is of an older revision has nothing to bring back, and nothing to slip to a backend under these names.
+            params = {key: raw for key, raw in params.items() if key not in (questions.STATE, questions.RESPONSES)}
         return Call(
+            id=request.id,
             method=request.method,
             name=_name(request),
             params=params,
-            meta=_meta(request),
+            meta=request.meta,
             tree=request.tree,
             peer=peer,
             face=table.faces[path],
             table=table,
             client=client,
             deadline=math.inf,
-            trail=Trail(),
+            trail=trail,
+            identity=peer.identity,
+            answers=answers,
         )
 
 
@@ -90,9 +146,63 @@ def _name(request: Request) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _meta(request: Request) -> Mapping[str, Raw]:
-    if "_meta" not in request.tree:
-        return {}
-    if type(request.tree["_meta"]) is not dict:
-        raise McpError(Code.INVALID_PARAMS, "Invalid params: '_meta' must be an object")
-    return jsonrpc.members(request.params["_meta"])
+def _answers(request: Request) -> Answers:
+    """What a client of 2026-07-28 brings back with a retry. Raises ``McpError``."""
+    responses = request.tree.get(questions.RESPONSES, {})
+    state = request.tree.get(questions.STATE)
+    if not isinstance(responses, dict) or not all(isinstance(response, dict) for response in responses.values()):
+        raise McpError(Code.INVALID_PARAMS, f"Invalid params: '{questions.RESPONSES}' must be an object of objects")
+    if questions.STATE in request.tree and not isinstance(state, str):
+        raise McpError(Code.INVALID_PARAMS, f"Invalid params: '{questions.STATE}' must be a string")
+    return Answers(jsonrpc.members(request.params[questions.RESPONSES]) if responses else {}, state)
+
+
+async def settle(handler: Handler, call: Call, asked: InputRequired) -> Complete:
+    """Ask a client of the handshake era what a result asks, and call again with the answers until it is one.
+
+    Raises ``McpError``: the handler's, or why the client could not be asked.
+    """
+    silent = 0
+    for _ in range(ROUNDS):
+        wanted = questions.requests(asked.members)
+        silent += not wanted
+        if silent > SILENT_ROUNDS:
+            break
+        state = asked.members.get(questions.STATE)
+        answers = Answers(await _ask_all(call, wanted), msgspec.json.decode(state, type=str) if state else None)
+        outcome = await handler(refine(call, answers=answers))
+        if isinstance(outcome, Complete):
+            return outcome
+        asked = outcome
+    raise _unanswered("it asks too often")
+
+
+async def _ask_all(call: Call, wanted: Mapping[str, Question]) -> dict[str, Raw]:
+    """The client's answers to all questions, which it is asked at once. One that it cannot answer ends the asking."""
+    if wanted and not call.client.can_ask:
+        raise _unanswered("this client cannot be asked here: it must accept an event stream")
+    try:
+        told = {key: questions.for_handshake(question, call.peer.revision) for key, question in wanted.items()}
+    except McpError as error:
+        raise _unanswered(f"this client cannot be asked it: {error.message}") from error
+    found: dict[str, Raw] = {}
+
+    async def ask(key: str, question: Question) -> None:
+        found[key] = await call.client.ask(question)
+
+    try:
+        async with asyncio.timeout(THINKING), asyncio.TaskGroup() as group:
+            for key, question in told.items():
+                group.create_task(ask(key, question))
+    except TimeoutError:
+        raise _unanswered(f"this client did not answer within {THINKING:g} s") from None
+    except ExceptionGroup as failed:
+        first = failed.exceptions[0]
+        if not isinstance(first, McpError):
+            raise
+        raise _unanswered(f"this client answered with an error: {first.message}") from first
+    return found
+
+
+def _unanswered(why: str) -> McpError:
+    return McpError(Code.INTERNAL_ERROR, f"the backend has a question, but {why}", vmcp_code=Code.PROTOCOL_ERROR)

@@ -1,68 +1,81 @@
-"""Streamable HTTP towards clients, both eras on one endpoint: POST, DELETE; what GET would give comes on the POST's stream.
+"""Streamable HTTP towards clients, both eras on one endpoint: POST, GET, DELETE.
 
 The rule: the era of a message is read from its body (``envelope.is_modern``), and every message passes the same door.
 Source: basic/transports of 2025-03-26, 2025-06-18, 2025-11-25 and 2026-07-28.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import contextlib
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Protocol
 
 from vmcp.call import Peer
 from vmcp.config.model import Limits
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope, jsonrpc
-from vmcp.protocol.jsonrpc import Incoming, Notification, Request
-from vmcp.protocol.revisions import KNOWN, MODERN, Revision, negotiate
+from vmcp.protocol.jsonrpc import Incoming, Notification, Reply, Request
+from vmcp.protocol.revisions import KNOWN, MODERN, Revision
+from vmcp.server import visit
+from vmcp.server.asgi import IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send, empty
 from vmcp.server.exchange import Exchange
-from vmcp.server.listener import GONE, LEAVES
+from vmcp.server.expiry import Expiring
+from vmcp.server.intake import Intake
+from vmcp.server.journal import Track
+from vmcp.server.listener import GONE, LEAVES, TASK
+from vmcp.server.pulse import Pulse
 from vmcp.server.sessions import Session, Sessions
-from vmcp.server.stream import Header, Pulse, Send, Stream
+from vmcp.server.standing import Reader
+from vmcp.server.stream import Stream
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Scope = dict[str, Any]
-
-OWNER = "anonymous"
 MAX_BATCH = 16
-_TYPE = "application/json"
+EXPIRED = "vmcp.expired"
+"""Key of the scope: the request was cancelled because its token has ended."""
+METHODS = b"GET, POST, DELETE"
+_AT_ONCE: Final = contextlib.nullcontext()
 
 
-class Refused(Exception):
-    """A request that is refused before it is a message: an HTTP status and one sentence."""
+class Ears(Protocol):
+    """Who tells sessions what belongs to no request."""
 
-    def __init__(self, status: int, why: str, headers: list[Header] | None = None) -> None:
-        super().__init__(why)
-        self.status = status
-        self.why = why
-        self.headers = headers or []
+    def join(self, session_id: str, ear: Session) -> None:
+        """``ear`` wants to hear."""
 
 
 class StreamableHttp:
     """Serves one request of a client at a face's path."""
 
-    def __init__(self, exchange: Exchange, sessions: Sessions, limits: Limits, pulse: Pulse) -> None:
+    def __init__(
+        self, exchange: Exchange, sessions: Sessions, limits: Limits, pulse: Pulse, ears: Ears | None = None
+    ) -> None:
         self._exchange = exchange
         self._sessions = sessions
         self._limits = limits
         self._pulse = pulse
-        self._held = 0
+        self._ears = ears
+        self._intake = Intake(limits)
 
-    async def serve(
+    def serve(
         self, scope: Scope, headers: Mapping[str, str], path: str, receive: Receive, send: Send, extra: list[Header]
-    ) -> None:
-        """Answer one HTTP request. Raises ``Refused``."""
-        if scope["method"] == "POST":
-            await self._post(scope, headers, path, receive, send, extra)
-        elif scope["method"] == "DELETE":
-            await self._delete(headers, path, send, extra)
-        else:
-            raise Refused(405, "this endpoint takes POST and DELETE", [(b"allow", b"POST, DELETE")])
+    ) -> Awaitable[None]:
+        """Answer one HTTP request. Raises ``Refused``, at once or when it is awaited."""
+        method = scope["method"]
+        if method == "POST":
+            return self._post(scope, headers, path, receive, send, extra)
+        if method not in ("GET", "DELETE"):
+            raise Refused(405, "this endpoint takes POST, GET and DELETE", [(b"allow", METHODS)])
+        if headers.get("mcp-protocol-version") == MODERN:
+            raise Refused(405, f"revision {MODERN} has neither sessions nor standing streams", [(b"allow", b"POST")])
+        if method == "GET":
+            return self._get(scope, headers, path, send, extra)
+        self._sessions.end(self._session(scope, headers, path))
+        return empty(send, 204, extra)
+
+    # --- POST
 
     async def _post(
         self, scope: Scope, headers: Mapping[str, str], path: str, receive: Receive, send: Send, extra: list[Header]
     ) -> None:
-        _check_type(headers)
-        body = await self._body(receive)
+        body = await self._intake.read(headers, receive)
         try:
             incoming = jsonrpc.parse(body, self._limits.json_depth, self._limits.json_nodes)
         except McpError as error:
@@ -72,28 +85,62 @@ class StreamableHttp:
         if isinstance(incoming, Request):
             await self._request(scope, headers, path, incoming, send, extra)
         elif isinstance(incoming, list):
-            await self._batch(headers, path, incoming, send, extra)
+            await self._batch(scope, headers, path, incoming, send, extra)
         else:
+            _note(scope, incoming)
             if not (isinstance(incoming, Notification) and envelope.is_modern(headers, incoming.tree)):
-                self._session(headers, path)
-            await _empty(send, 202, extra)
+                self._take(self._session(scope, headers, path), incoming)
+            await empty(send, 202, extra)
 
     async def _request(
         self, scope: Scope, headers: Mapping[str, str], path: str, request: Request, send: Send, extra: list[Header]
     ) -> None:
         modern = envelope.is_modern(headers, request.tree)
+        session = None
         try:
-            peer = self._modern(headers, request) if modern else self._handshake(headers, request, path)
+            if modern:
+                peer = visit.modern_peer(request, headers)
+            elif request.method == "initialize":
+                peer = visit.newcomer(request)
+            else:
+                session = self._session(scope, headers, path)
+                peer = session.peer
         except McpError as error:
+            self._exchange.turned_away(request.method, error, scope.get(ORIGIN), scope.get(IDENTITY))
             plain = Stream(send, self._pulse, extra, streams=False)
             await plain.finish(_status(error, modern=modern), jsonrpc.failure(request.id, error))
             return
         # In 2026-07-28 a client that goes away has cancelled its request (basic/patterns/cancellation).
         scope[LEAVES] = modern
-        stream = Stream(send, self._pulse, extra, streams=_streams(headers), level=peer.level)
+        stream = Stream(send, self._pulse, extra, streams=_streams(headers), level=peer.level, session=session)
+        peer = _from(scope, peer)
+        if session is None:
+            await self._answer_guest(scope, request, peer, path, stream)
+            return
+        # Within a session a client that goes away has not cancelled its request; one that says so has.
+        task = scope.get(TASK) or _this_task()
+        message = await self._within(request, session, peer, path, stream, task)
+        if message is not None:
+            await stream.finish(200, message)
+        else:
+            await stream.abandon(jsonrpc.failure(request.id, _cancelled()))
+
+    async def _answer_guest(self, scope: Scope, request: Request, peer: Peer, path: str, stream: Stream) -> None:
+        """Answer who has no session: of 2026-07-28, or to have one."""
+        more: list[Header] = []
+        status = 200
         try:
-            status, message, more = await self._answer(request, peer, path, stream)
+            with _lasting(scope, peer) if request.method == "subscriptions/listen" else _AT_ONCE:
+                message = jsonrpc.reply(request.id, await self._exchange.result(request, peer, path, stream))
+            if request.method == "initialize" and not peer.revision.modern:
+                more.append((b"mcp-session-id", self._open(peer, path).id.encode()))
+        except McpError as error:
+            status, message = _status(error, modern=peer.revision.modern), jsonrpc.failure(request.id, error)
         except asyncio.CancelledError:
+            if EXPIRED in scope:
+                _this_task().uncancel()
+                await stream.finish(401, jsonrpc.failure(request.id, _expired()))
+                return
             stream.leave()
             if GONE not in scope:
                 raise
@@ -103,50 +150,39 @@ class StreamableHttp:
         scope[LEAVES] = False
         await stream.finish(status, message, more)
 
-    async def _answer(self, request: Request, peer: Peer, path: str, stream: Stream) -> tuple[int, bytes, list[Header]]:
-        more: list[Header] = []
-        modern = peer.revision.modern
+    async def _within(
+        self, request: Request, session: Session, peer: Peer, path: str, stream: Stream, task: "asyncio.Task[Any]"
+    ) -> bytes | None:
+        """The reply; None when the client has cancelled the request."""
+        calls = session.calls
+        calls.add(task, request.id)
         try:
             result = await self._exchange.result(request, peer, path, stream)
-            if request.method == "initialize":
-                more.append((b"mcp-session-id", self._open(peer, path).id.encode()))
-            elif request.method == "logging/setLevel":
-                self._set_level(request, peer)
+            if request.method == "logging/setLevel":
+                visit.set_level(session, request)
+            return jsonrpc.reply(request.id, result)
         except McpError as error:
-            return _status(error, modern=modern), jsonrpc.failure(request.id, error), more
-        return 200, jsonrpc.reply(request.id, result), more
-
-    def _modern(self, headers: Mapping[str, str], request: Request) -> Peer:
-        envelope.admit(headers, request.method, request.tree)
-        level = request.tree["_meta"].get(envelope.LOG_LEVEL)
-        return Peer(revision=MODERN, level=level, headers=headers)
-
-    def _handshake(self, headers: Mapping[str, str], request: Request, path: str) -> Peer:
-        if request.method == "initialize":
-            return self._newcomer(request)
-        return _peer(self._session(headers, path))
-
-    def _newcomer(self, request: Request) -> Peer:
-        asked = request.tree.get("protocolVersion")
-        if not isinstance(asked, str):
-            raise McpError(Code.INVALID_PARAMS, "Invalid params: 'protocolVersion' must be a string")
-        params = request.params
-        info = bytes(params["clientInfo"]) if "clientInfo" in params else None
-        return Peer(negotiate(asked), bytes(params.get("capabilities", b"{}")), info)
+            return jsonrpc.failure(request.id, error)
+        except asyncio.CancelledError:
+            if not calls.discard(task):
+                stream.leave()
+                raise
+            task.uncancel()
+            return None
+        finally:
+            calls.discard(task)
 
     def _open(self, peer: Peer, path: str) -> Session:
-        return self._sessions.open(peer.revision, peer.capabilities, peer.info, path, OWNER)
+        session = self._sessions.open(peer, path, visit.owner(peer.identity))
+        if self._ears is not None:
+            self._ears.join(session.id, session)
+        return session
 
-    def _set_level(self, request: Request, peer: Peer) -> None:
-        session = self._sessions.get(peer.session or "")
-        if session is not None:
-            session.level = request.tree["level"]
-
-    def _session(self, headers: Mapping[str, str], path: str) -> Session:
+    def _session(self, scope: Scope, headers: Mapping[str, str], path: str) -> Session:
         id_ = headers.get("mcp-session-id")
         if id_ is None:
             raise Refused(400, "the Mcp-Session-Id header is missing; a session begins with 'initialize'")
-        session = self._sessions.find(id_, path, OWNER)
+        session = self._sessions.find(id_, path, visit.owner(scope.get(IDENTITY)))
         if session is None:
             raise Refused(404, "this session is not known (any more); begin again with 'initialize'")
         said = headers.get("mcp-protocol-version")
@@ -154,88 +190,119 @@ class StreamableHttp:
             raise Refused(400, "the MCP-Protocol-Version header names no revision that is spoken here")
         return session
 
+    def _take(self, session: Session, incoming: Notification | Reply) -> None:
+        """What is not answered: an answer to what we asked, or word of something."""
+        if isinstance(incoming, Reply):
+            session.voice.take(incoming)
+        elif incoming.method == "notifications/cancelled" and "requestId" in incoming.params:
+            session.calls.cancel(incoming.params["requestId"])
+        else:
+            self._sessions.told(session, incoming.method)
+
     async def _batch(
-        self, headers: Mapping[str, str], path: str, batch: list[Incoming], send: Send, extra: list[Header]
+        self,
+        scope: Scope,
+        headers: Mapping[str, str],
+        path: str,
+        batch: list[Incoming],
+        send: Send,
+        extra: list[Header],
     ) -> None:
         """A batch is unrolled before any check; only revisions before 2025-06-18 have it."""
-        session = self._session(headers, path)
+        session = self._session(scope, headers, path)
         if session.revision >= Revision.V2025_06_18:
             raise Refused(400, f"revision {session.revision} has no batches")
         if len(batch) > MAX_BATCH:
             raise Refused(400, f"a batch of more than {MAX_BATCH} messages is not accepted")
-        stream = Stream(send, self._pulse, extra, streams=False)
-        peer = _peer(session)
-        replies = [await self._one(message, peer, path, stream) for message in batch if isinstance(message, Request)]
+        for message in batch:
+            if not isinstance(message, Request):
+                self._take(session, message)
+        requests = [message for message in batch if isinstance(message, Request)]
+        if not requests:
+            await empty(send, 202, extra)
+            return
+        stream = Stream(send, self._pulse, extra, streams=_streams(headers), level=session.level, session=session)
+        peer = _from(scope, session.peer)
+        answers = [await self._one(request, session, peer, path, stream) for request in requests]
+        replies = [answer for answer in answers if answer is not None]
         if replies:
             await stream.finish(200, b"[%b]" % b",".join(replies))
         else:
-            await _empty(send, 202, extra)
+            await stream.abandon(b"[%b]" % jsonrpc.failure(requests[0].id, _cancelled()))
 
-    async def _one(self, request: Request, peer: Peer, path: str, stream: Stream) -> bytes:
-        try:
-            if request.method == "initialize":
-                raise McpError(Code.INVALID_REQUEST, "Invalid request: 'initialize' must not be part of a batch")
-            result = await self._exchange.result(request, peer, path, stream)
-            if request.method == "logging/setLevel":
-                self._set_level(request, peer)
-            return jsonrpc.reply(request.id, result)
-        except McpError as error:
+    async def _one(self, request: Request, session: Session, peer: Peer, path: str, stream: Stream) -> bytes | None:
+        if request.method == "initialize":
+            error = McpError(Code.INVALID_REQUEST, "Invalid request: 'initialize' must not be part of a batch")
+            self._exchange.turned_away(request.method, error, peer.origin, peer.identity)
             return jsonrpc.failure(request.id, error)
+        return await self._within(request, session, peer, path, stream, _this_task())
 
-    async def _delete(self, headers: Mapping[str, str], path: str, send: Send, extra: list[Header]) -> None:
-        if headers.get("mcp-protocol-version") == MODERN:
-            raise Refused(405, f"revision {MODERN} has no sessions", [(b"allow", b"POST")])
-        self._sessions.end(self._session(headers, path))
-        await _empty(send, 204, extra)
+    # --- GET
 
-    async def _body(self, receive: Receive) -> bytes:
-        """The whole body, within its limits of size and time."""
-        first = await receive()
-        if first["type"] != "http.request":
-            raise Refused(400, "the client went away")
-        body: bytes = first["body"]
-        if first.get("more_body"):
-            body = await self._rest(body, receive)
-        if len(body) > self._limits.body_bytes:
-            raise self._too_large()
-        return body
-
-    async def _rest(self, body: bytes, receive: Receive) -> bytes:
-        parts, size = [body], len(body)
-        self._held += size
+    async def _get(self, scope: Scope, headers: Mapping[str, str], path: str, send: Send, extra: list[Header]) -> None:
+        """A standing stream, or the rest of a stream that was cut off."""
+        if not _streams(headers):
+            raise Refused(406, "a GET here gives an event stream; the Accept header must have text/event-stream")
+        session = self._session(scope, headers, path)
+        if self._sessions.draining:
+            raise Refused(503, "this server is stopping", [(b"retry-after", b"1")])
+        track, place = _place(session, headers.get("last-event-id"))
+        reader = Reader(track, place, session.standing if track.standing else None, send, self._pulse)
+        scope[LEAVES] = True
+        session.held += 1
         try:
-            self._check_room(size)
-            async with asyncio.timeout(self._limits.body_timeout):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] != "http.request":
-                        raise Refused(400, "the client went away")
-                    part = message["body"]
-                    parts.append(part)
-                    size += len(part)
-                    self._held += len(part)
-                    self._check_room(size)
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise Refused(408, f"the body took longer than {self._limits.body_timeout:g} s", _CLOSE) from None
+            with Expiring(lambda: scope.get(IDENTITY), reader.stop):
+                await reader.run(extra, primed=session.revision >= Revision.V2025_11_25)
+        except asyncio.CancelledError:
+            if GONE not in scope:
+                raise
+            _this_task().uncancel()
         finally:
-            self._held -= size
-        return b"".join(parts)
-
-    def _check_room(self, size: int) -> None:
-        if size > self._limits.body_bytes:
-            raise self._too_large()
-        if self._held > self._limits.in_flight_body_bytes:
-            raise Refused(503, "too many request bodies at once; try again", [(b"retry-after", b"1"), *_CLOSE])
-
-    def _too_large(self) -> Refused:
-        return Refused(
-            413, f"the body is larger than {self._limits.body_bytes} bytes (server.limits.bodyBytes)", _CLOSE
-        )
+            self._sessions.release(session)
 
 
-_CLOSE: list[Header] = [(b"connection", b"close")]
+def _from(scope: Scope, peer: Peer) -> Peer:
+    """``peer`` with who sends this very request and, if that is to be recorded, from where."""
+    return visit.seen(peer, scope.get(IDENTITY), scope.get(ORIGIN))
+
+
+def _note(scope: Scope, incoming: Notification | Reply) -> None:
+    """Say for the record what kind of message it was."""
+    if ORIGIN in scope:
+        known = isinstance(incoming, Notification) and incoming.method == "notifications/roots/list_changed"
+        scope[ORIGIN].kind = "mcp_roots_list_changed" if known else "mcp_notification"
+
+
+def _place(session: Session, last: str | None) -> tuple[Track, int]:
+    """The stream that a GET wants, and the place behind which it goes on."""
+    if not last:
+        return session.journal.open(standing=True), 0
+    found = session.journal.find(last)
+    if found is None:
+        raise Refused(400, "Last-Event-ID names no place that can be gone back to")
+    track, place = found
+    if track.standing:
+        track.done = False
+    return track, place
+
+
+def _lasting(scope: Scope, peer: Peer) -> Expiring:
+    """For a request that would go on for ever: it ends when its token does. Everything else may be finished."""
+    task = _this_task()
+
+    def stop() -> None:
+        scope[EXPIRED] = True
+        task.cancel()
+
+    return Expiring(lambda: peer.identity, stop)
+
+
+def _expired() -> McpError:
+    return McpError(Code.INVALID_REQUEST, "the token has expired", vmcp_code=Code.UNAUTHORIZED)
+
+
+def _cancelled() -> McpError:
+    return McpError(Code.INTERNAL_ERROR, "the request was cancelled", vmcp_code=Code.TRANSPORT_CLOSED)
 
 
 def _this_task() -> "asyncio.Task[Any]":
@@ -248,29 +315,6 @@ def _status(error: McpError, *, modern: bool) -> int:
     return envelope.status(error) if modern else 200
 
 
-def _check_type(headers: Mapping[str, str]) -> None:
-    given = headers.get("content-type", "")
-    if given != _TYPE:
-        media, _, params = given.partition(";")
-        if media.strip().lower() != _TYPE:
-            raise Refused(415, f"Content-Type must be {_TYPE}")
-        for param in params.lower().split(";"):
-            key, _, value = param.partition("=")
-            if key.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8"):
-                raise Refused(415, "the charset must be utf-8")
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "a compressed body is not accepted")
-
-
 def _streams(headers: Mapping[str, str]) -> bool:
     accept = headers.get("accept", "")
     return "text/event-stream" in accept or "*/*" in accept or "text/*" in accept
-
-
-def _peer(session: Session) -> Peer:
-    return Peer(session.revision, session.capabilities, session.info, session.id, session.level)
-
-
-async def _empty(send: Send, status: int, extra: list[Header]) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": extra})
-    await send({"type": "http.response.body", "body": b""})

@@ -2,16 +2,18 @@
 
 The rule: what a client may make us hold before a request is complete is bounded in bytes, count and time; headers are frozen
 before anybody reads them, so that trailers cannot add to them (uvicorn 0.54 appends trailers to its own live list). Nothing is
-ever upgraded.
+ever upgraded but to WebSocket, and only where that is served.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -21,8 +23,13 @@ from vmcp.server.cycle import Cycle
 
 LEAVES = "vmcp.leaves"
 """Key of the scope: whether the request ends when its client goes away."""
+TASK = "vmcp.task"
+"""Key of the scope: the task that serves the request (``asyncio.current_task`` is a system call before CPython 3.12)."""
 GONE = "vmcp.gone"
 """Key of the scope: the client went away, and the request was cancelled for it."""
+
+REJECTED = "vmcp.rejected"
+"""Key of the scope: the status with which a request was refused here although it had begun."""
 
 _ONCE = frozenset(
     {
@@ -32,10 +39,29 @@ _ONCE = frozenset(
 )
 _PARAM = b"mcp-param-"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+@runtime_checkable
+class Door(Protocol):
+    """Where WebSockets are opened."""
+
+    def upgrades(self, raw_path: bytes) -> bool:
+        """Whether that is the place."""
+
+    def upgrade(
+        self,
+        transport: asyncio.Transport,
+        server: ServerState,
+        raw_path: bytes,
+        headers: tuple[tuple[bytes, bytes], ...],
+        rest: bytes,
+    ) -> None:
+        """Take the connection over, or refuse and close it; ``rest`` has come behind the request."""
 
 
 class _Parser:
-    """httptools' parser for a server that upgrades nothing: after an offer it would take the body for another protocol.
+    """httptools' parser for a server that takes few offers: after each of them it would take the body for another protocol.
 
     java.net.http offers h2c with every first request. What follows such a head goes to a fresh parser, which has been shown a
     head with the same framing.
@@ -58,9 +84,12 @@ class _Parser:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
+            rest = data[offer.args[0] :]
+            if self._listener.upgraded(rest):
+                return
             self._renew()
             self._listener.replay(self._parser.feed_data)
-            self.feed_data(data[offer.args[0] :])
+            self.feed_data(rest)
 
     def offers(self) -> bool:
         """Whether the client offers another protocol."""
@@ -75,6 +104,9 @@ class Listener(HttpToolsProtocol):
     """One connection of a client. ``limits`` is set on a subclass (``listener``), as uvicorn wants a class."""
 
     limits: ClassVar[Limits] = Limits()
+    door: ClassVar[Door | None] = None
+    rejected: ClassVar[Callable[[int, Any, bytes], None] | None] = None
+    """Who is told of what is refused here: the status, the client, the path if it has come."""
 
     def __init__(
         self,
@@ -88,7 +120,11 @@ class Listener(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._in_body = False
+        self._piece = 0
+        self._idle_since = inf
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._offered = False
+        self._upgrading = False
         self._replaying = False
         self._timer: asyncio.TimerHandle | None = None
         self._served: Cycle | None = None
@@ -101,7 +137,11 @@ class Listener(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head that does not end, and the time of whatever does not end."""
         begun = self._head_bytes > 0
-        super().data_received(data)
+        self._piece = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._reject(b"400 Bad Request")
         if self._in_head:
             # What else is in the piece in which a head begins belongs to the request before.
             self._head_bytes += len(data) if begun else min(len(data), self.limits.header_bytes)
@@ -114,8 +154,7 @@ class Listener(HttpToolsProtocol):
         """Give the client a time for what it has begun."""
         if self._in_body:
             self._timer = self.loop.call_later(self.limits.body_timeout, self._on_late)
-        elif self._in_head or (self.timeout_keep_alive_task is None and self.cycle.response_complete):
-            # The second is a line end between two requests: uvicorn takes it for the begin of one.
+        elif self._in_head:
             self._timer = self.loop.call_later(self.limits.header_timeout, self._on_late)
 
     def _on_late(self) -> None:
@@ -135,38 +174,94 @@ class Listener(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         if not self._replaying:
-            super().on_message_begin()
+            self.url = b""
+            self.headers = []
             self._in_head = True
+            self._idle_since = inf
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field of the head."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Freeze the head, and start the request unless the head is beyond the limits."""
         if self._replaying:
             return
         self._in_head, self._in_body = False, True
-        self._head_bytes = 0
         self._offered = cast("_Parser", self.parser).offers()
         self._in_time()
-        fault = self._fault()
+        fields = dict(self.headers)
+        fault = self._fault(fields)
         if fault is not None:
-            self._reject(fault)
+            self._reject(fault, begun=False)
             # The parser must not go on to a body whose request was never started.
             raise WireError(fault.decode())
-        self._fill_scope()
+        self._head_bytes = 0
         before = cast("Cycle | None", self.cycle)
         waiting = before is not None and not before.response_complete
-        self.cycle = self._cycle()
+        if self._offered and not waiting and self._wanted(fields):
+            self._in_body, self._upgrading = False, True
+            return
+        self.scope = scope = self._scope()
+        self.cycle = self._cycle(scope, fields)
         if waiting:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
         else:
             self._start_asgi_task(self.cycle, self.app)
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; we stop reading when nobody takes it."""
+        cycle = cast(Cycle, self.cycle)
+        if not cycle.response_complete and cycle.arrived(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+
     def on_message_complete(self) -> None:
         """The request is whole, unless the parser only thinks so because of an offer to upgrade."""
         if not self._offered:
             self._in_body = False
             self._in_time()
-            super().on_message_complete()
+            cast(Cycle, self.cycle).whole()
+
+    def on_response_complete(self) -> None:
+        """A response is out: the next request in line, or a time for the next one to come."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._in_head:
+            self._idle_since = self.loop.time()
+            if self._idle_timer is None:
+                self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._on_idle)
+
+    def _on_idle(self) -> None:
+        """The timer stays armed from request to request and looks when it rings; one that finds us busy is not renewed."""
+        self._idle_timer = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        elif left < inf:
+            self._idle_timer = self.loop.call_later(left, self._on_idle)
+
+    def _wanted(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether this is a WebSocket that is to be opened where there are some."""
+        asked = fields.get(b"upgrade", b"").strip().lower() == b"websocket" and not _FRAMING & fields.keys()
+        proper = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return asked and proper and self.door is not None and self.door.upgrades(self.url.partition(b"?")[0])
+
+    def upgraded(self, rest: bytes) -> bool:
+        """Give the connection away, if that is what was asked for; ``rest`` is what came behind the head."""
+        if not self._upgrading or self.door is None:
+            return False
+        self.connections.discard(self)
+        self._in_time()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        raw_path = self.url.partition(b"?")[0]
+        self.door.upgrade(self.transport, self.server_state, raw_path, tuple(self.headers), rest)
+        return True
 
     def replay(self, feed: Callable[[bytes], None]) -> None:
         """Bring a fresh parser behind the head that has been read."""
@@ -178,61 +273,71 @@ class Listener(HttpToolsProtocol):
         finally:
             self._replaying = False
 
-    def _fill_scope(self) -> None:
+    def _scope(self) -> Any:
         raw_path, _, query = self.url.partition(b"?")
         path = raw_path.decode("ascii")
-        scope: Any = self.scope
-        scope["headers"] = tuple(self.headers)
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = self.parser.get_http_version()
-        scope["raw_path"] = raw_path
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["query_string"] = query
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": self.parser.get_http_version(),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": tuple(self.headers),
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._served = cycle
-        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        cycle.task = cycle.scope[TASK] = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _cycle(self) -> Cycle:
+    def _cycle(self, scope: Any, fields: Mapping[bytes, bytes]) -> Cycle:
         return Cycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            self.on_response_complete,
+            expects=fields.get(b"expect", b"").lower() == b"100-continue",
+            keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
         )
 
-    def _fault(self) -> bytes | None:
-        if not self.url.startswith(b"/"):
+    def _fault(self, fields: Mapping[bytes, bytes]) -> bytes | None:
+        if not self.url.startswith(b"/") or (len(fields) != len(self.headers) and self._repeats()):
             return b"400 Bad Request"
-        size = len(self.url)
-        once: dict[bytes, bytes] = {}
-        for name, value in self.headers:
-            size += len(name) + len(value)
-            if name in _ONCE or name.startswith(_PARAM):
-                if name in once:
-                    return b"400 Bad Request"
-                once[name] = value
-        if size > self.limits.header_bytes or len(self.headers) > self.limits.header_count:
+        if len(self.headers) > self.limits.header_count or self._too_long():
             return b"431 Request Header Fields Too Large"
-        coding = once.get(b"transfer-encoding")
-        proper = b"content-length" not in once and self.parser.get_http_version() == "1.1"
+        coding = fields.get(b"transfer-encoding")
+        proper = b"content-length" not in fields and self.parser.get_http_version() == "1.1"
         if coding is not None and not (coding.strip().lower() == b"chunked" and proper):
             return b"400 Bad Request"
         return None
 
-    def _reject(self, status: bytes) -> None:
+    def _repeats(self) -> bool:
+        """Whether a field that means something to us is there more than once."""
+        names = [name for name, _ in self.headers if name in _ONCE or name.startswith(_PARAM)]
+        return len(names) != len(set(names))
+
+    def _too_long(self) -> bool:
+        if self._head_bytes == 0 and self._piece <= self.limits.header_bytes:
+            return False  # it came whole, in a piece that is within the limit
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.header_bytes
+
+    def _reject(self, status: bytes, begun: bool | None = None) -> None:
         if not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
             self.transport.close()
+            if self._in_body if begun is None else begun:
+                scope: Any = cast(Cycle, self.cycle).scope
+                scope[REJECTED] = int(status[:3])
+            elif (tell := type(self).rejected) is not None:
+                tell(int(status[:3]), self.client, b"" if self._in_head else self.url.partition(b"?")[0])
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer has been given."""
@@ -241,19 +346,22 @@ class Listener(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whoever serves it hears of it."""
         self._in_time()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         served = self._served
         unanswered = served is not None and not served.response_complete
         super().connection_lost(exc)
         if served is not None and unanswered:
             # uvicorn tells the newest request only, which may still stand in line.
-            served.disconnected = True
-            served.message_event.set()
+            served.left()
             if served.task is not None and served.scope.get(LEAVES):
                 scope: Any = served.scope
                 scope[GONE] = True
                 served.task.cancel()
 
 
-def listener(limits: Limits) -> type[Listener]:
-    """The protocol class for ``limits``."""
-    return type("LimitedListener", (Listener,), {"limits": limits})
+def listener(limits: Limits, app: object = None) -> type[Listener]:
+    """The protocol class for ``limits``; what ``app`` wants to be upgraded, is."""
+    door = app if isinstance(app, Door) else None
+    more = {"limits": limits, "door": door, "rejected": getattr(app, "rejected", None)}
+    return type("LimitedListener", (Listener,), more)

@@ -16,8 +16,12 @@ from collections.abc import Generator
 import uvicorn
 
 from vmcp.config.model import Config, ServerSpec
+from vmcp.server.entrance import NoEntrance
 from vmcp.server.listener import listener
 from vmcp.server.runtime import Runtime
+from vmcp.state.auditlog import AuditUnavailable
+
+__all__ = ["AuditUnavailable", "NoEntrance", "PortTaken", "bind", "serve", "url"]
 
 log = logging.getLogger("vmcp.server")
 
@@ -75,7 +79,7 @@ async def serve(config: Config, listening: socket.socket) -> None:
         def stop() -> None:
             server.force_exit = server.should_exit
             server.should_exit = True
-            runtime.draining = True
+            runtime.drain()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
@@ -107,7 +111,7 @@ def _settings(config: Config, runtime: Runtime) -> uvicorn.Config:
     limits = config.server.limits
     return uvicorn.Config(
         runtime.app,
-        http=listener(limits),
+        http=listener(limits, runtime.app),
         ws="none",
         lifespan="off",
         log_config=None,

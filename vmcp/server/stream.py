@@ -1,106 +1,144 @@
 """The answer to one POST: plain JSON, or an event stream as soon as something must be said before the result.
 
-The rule: a stream begins only for a client that accepts one, and ends with exactly one reply.
+The rule: a stream begins only for a client that accepts one, and ends with exactly one reply, or with none when the client has
+cancelled its call. What goes on a stream of a session is kept for a client that loses its connection.
 Source: basic/transports, "Sending Messages to the Server", of 2025-03-26 and later.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from msgspec import Raw
 
-from vmcp.protocol import envelope, jsonrpc, sse
-from vmcp.tasks import Nest
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
-
-QUIET = 15.0
-"""Seconds of silence after which a client gets a comment, so that nobody between us takes the connection for dead."""
-
-_JSON: tuple[Header, ...] = (
-    (b"content-type", b"application/json"),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-)
-_SSE: tuple[Header, ...] = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-    (b"x-content-type-options", b"nosniff"),
-)
-
-
-class Pulse:
-    """Keeps streams alive: whoever was silent for ``QUIET`` seconds gets a comment. Mutable; one for the whole server."""
-
-    def __init__(self, nest: Nest) -> None:
-        self.streams: set[Stream] = set()
-        self._nest = nest
-
-    async def run(self) -> None:
-        """Look after the streams until cancelled."""
-        now = asyncio.get_running_loop().time
-        while True:
-            await asyncio.sleep(QUIET / 4)
-            latest = now() - QUIET
-            for stream in [stream for stream in self.streams if stream.spoke < latest]:
-                # A task each: a client that does not read must not keep the others waiting.
-                stream.spoke = latest + QUIET
-                self._nest.start(stream.breathe(), "breath")
+from vmcp.errors import Code, McpError
+from vmcp.protocol import jsonrpc, sse
+from vmcp.protocol.questions import Question
+from vmcp.protocol.revisions import Revision
+from vmcp.server.asgi import AS_EVENTS, AS_JSON, Header, Send
+from vmcp.server.journal import Track
+from vmcp.server.pulse import Pulse
+from vmcp.server.sessions import Session, wanted
 
 
 class Stream:
     """The response to one request; it is also the ``Client`` of the call. ``level`` is ``Peer.level``."""
 
-    __slots__ = ("_extra", "_level", "_pulse", "_send", "_started", "_streams", "spoke")
+    __slots__ = (
+        "_done",
+        "_extra",
+        "_level",
+        "_pulse",
+        "_send",
+        "_session",
+        "_started",
+        "_streams",
+        "_track",
+        "can_ask",
+        "spoke",
+    )
 
     def __init__(
-        self, send: Send, pulse: Pulse, extra: list[Header], *, streams: bool, level: str | None = None
+        self,
+        send: Send,
+        pulse: Pulse,
+        extra: list[Header],
+        *,
+        streams: bool,
+        level: str | None = None,
+        session: Session | None = None,
     ) -> None:
         self._send = send
         self._pulse = pulse
         self._extra = extra
         self._streams = streams
         self._level = level
+        self._session = session
+        self._track: Track | None = None
         self._started = False
-        self.spoke = asyncio.get_running_loop().time()
+        self._done = False
+        self.can_ask = session is not None and (streams or len(session.standing) > 0) and session.voice.can_ask
+        self.spoke = 0.0
         if streams:
             pulse.streams.add(self)
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """See ``Client``."""
-        if not self._streams or (method == "notifications/message" and not self._wanted(params)):
+        if not self._streams or (method == "notifications/message" and not wanted(params, self._level)):
             return
-        await self._say(sse.encode(jsonrpc.notification(method, params)))
+        await self._say(jsonrpc.notification(method, params))
 
-    def _wanted(self, params: Mapping[str, Any]) -> bool:
-        level = params.get("level", jsonrpc.NONE)
-        return envelope.allows(msgspec.json.decode(level) if level else None, self._level)
+    async def ask(self, question: Question) -> Raw:
+        """See ``Client``: on this stream, or on a standing one when the client accepts none here."""
+        if self._session is None:
+            raise McpError(Code.METHOD_NOT_FOUND, "the client cannot be asked while its call is in flight")
+        say = self._say if self._streams else self._session.standing.say
+        return await self._session.voice.ask(say, question)
 
     async def breathe(self) -> None:
         """Say nothing, so that it is heard."""
         if self in self._pulse.streams:
-            await self._say(sse.comment(b""))
+            await self._begin()
+            await self._write(sse.comment(b""))
 
-    async def _say(self, text: bytes) -> None:
+    async def _say(self, message: bytes) -> None:
+        if self._done:
+            return
+        await self._begin()
+        track = self._track
+        if track is None:
+            await self._write(sse.encode(message))
+        elif self._session is not None:
+            text = self._session.journal.add(track, message)
+            if track.reader is None:
+                await self._write(text)
+
+    async def _begin(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*AS_EVENTS, *self._extra]})
+        if self._session is not None:
+            self._track = self._session.journal.open()
+            if self._session.revision >= Revision.V2025_11_25:
+                await self._write(self._track.prime())
+
+    async def _write(self, text: bytes) -> None:
         self.spoke = asyncio.get_running_loop().time()
-        if not self._started:
-            self._started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*_SSE, *self._extra]})
         await self._send({"type": "http.response.body", "body": text, "more_body": True})
 
     async def finish(self, status: int, message: bytes, more: list[Header] | None = None) -> None:
         """Send the reply and end. ``more`` are headers, which only an answer that was not streamed still can have."""
         self.leave()
         if self._started:
-            await self._send({"type": "http.response.body", "body": sse.encode(message), "more_body": False})
+            await self._send({"type": "http.response.body", "body": self._last(message), "more_body": False})
         else:
-            headers = [*_JSON, *self._extra, *(more or ())]
+            headers = [*AS_JSON, *self._extra, *(more or ())]
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": message})
 
+    def _last(self, message: bytes) -> bytes:
+        """The reply as the last event; nothing when somebody else passes it on."""
+        track = self._track
+        if track is None or self._session is None:
+            return sse.encode(message)
+        text = self._session.journal.add(track, message)
+        self._session.journal.finish(track)
+        return text if track.reader is None else b""
+
+    async def abandon(self, message: bytes) -> None:
+        """End without a reply, as the call was cancelled; ``message`` is for who accepts JSON only."""
+        if not self._streams:
+            await self.finish(200, message)
+            return
+        self.leave()
+        if not self._started:
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*AS_EVENTS, *self._extra]})
+        elif self._track is not None and self._session is not None:
+            self._session.journal.forget(self._track)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
     def leave(self) -> None:
         """Nothing more will be said here."""
+        self._done = True
         self._pulse.streams.discard(self)

@@ -1,0 +1,162 @@
+"""The application with the audit log before it: what is answered or refused without becoming a call is recorded here.
+
+The rule: a request that got a status has one event: its call's, which says so on the origin, or the one that is made here.
+Streams and connections that stay open have two: when they open and when they end.
+"""
+
+import asyncio
+from time import perf_counter
+from typing import Any
+
+from vmcp.call import Identity, Origin
+from vmcp.middleware.audit import Auditor
+from vmcp.server.address import Addresses
+from vmcp.server.app import PROBES, App
+from vmcp.server.asgi import IDENTITY, ORIGIN, WHY, Header, Receive, Scope, Send
+from vmcp.server.listener import REJECTED
+from vmcp.server.websocket import Connections
+
+_AGENT = 256
+_DENIED = frozenset({401, 403, 421, 429})
+_STREAM = b"text/event-stream"
+
+
+class Audited:
+    """An ASGI application and a ``listener.Door``, as ``App`` is."""
+
+    def __init__(self, app: App, auditor: Auditor, addresses: Addresses) -> None:
+        self._app = app
+        self._auditor = auditor
+        self._addresses = addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
+        if scope["type"] != "http" or scope["raw_path"] in PROBES:
+            await self._app(scope, receive, send)
+            return
+        origin = self._origin("streamable-http", scope.get("client"), scope["headers"])
+        scope[ORIGIN] = origin
+        seen = _Seen(self, scope, origin, send)
+        try:
+            await self._app(scope, receive, seen.send)
+        finally:
+            seen.end()
+
+    def _origin(self, transport: str, client: Any, headers: Any) -> Origin:
+        peer = str(client[0]) if client else ""
+        agent = next((value.decode("latin-1") for name, value in headers if name == b"user-agent"), "")
+        address = self._addresses.of(peer, headers)
+        return Origin(transport, address, agent[:_AGENT], via=peer if peer != address else "")
+
+    def told(self, origin: Origin, kind: str, outcome: str, scope: Scope, extra: dict[str, Any]) -> None:
+        """Record something of a request or connection."""
+        why = scope.get(WHY)
+        if why is not None:
+            extra["reason"] = why
+        path = scope["raw_path"].decode("latin-1")[:_AGENT]
+        target = {"endpoint": path, "method": scope["method"]}
+        self._auditor.happened(kind, outcome, origin, scope.get(IDENTITY), target, extra)
+
+    # --- the door of the listener
+
+    def upgrades(self, raw_path: bytes) -> bool:
+        """See ``listener.Door``."""
+        return self._app.upgrades(raw_path)
+
+    def upgrade(
+        self,
+        transport: asyncio.Transport,
+        server: Connections,
+        raw_path: bytes,
+        headers: tuple[Header, ...],
+        rest: bytes,
+    ) -> None:
+        """See ``listener.Door``. The connection is recorded when it opens, or is refused, and when it ends."""
+        origin = self._origin("websocket", transport.get_extra_info("peername"), headers)
+        self._app.upgrade(transport, server, raw_path, headers, rest, _Upgrading(self, raw_path, origin))
+
+    def rejected(self, status: int, client: Any, raw_path: bytes) -> None:
+        """The listener has refused something that is no proper request."""
+        scope: Scope = {"raw_path": raw_path, "method": "", WHY: "not a proper HTTP request, or beyond the limits"}
+        origin = self._origin("streamable-http", client, ())
+        self.told(origin, "http_request", _outcome(status), scope, {"http_status": status})
+
+    def drain(self) -> None:
+        """See ``App``."""
+        self._app.drain()
+
+
+class _Upgrading:
+    """One request to upgrade to a WebSocket, and the connection; see ``websocket.Watch``."""
+
+    def __init__(self, owner: Audited, raw_path: bytes, origin: Origin) -> None:
+        self.origin = origin
+        self.identity: Identity | None = None
+        self._owner = owner
+        self._scope: Scope = {"raw_path": raw_path, "method": "GET"}
+        self._began = perf_counter()
+
+    def answered(self, status: int, why: str | None) -> None:
+        """See ``Watch``."""
+        if why is not None:
+            self._scope[WHY] = why
+        opened = status == 101
+        kind, outcome = ("websocket_connection", "success") if opened else (_kind(status), _outcome(status))
+        extra: dict[str, Any] = {"phase": "open", "http_status": status} if opened else {"http_status": status}
+        self._scope[IDENTITY] = self.identity
+        self._owner.told(self.origin, kind, outcome, self._scope, extra)
+
+    def ended(self, _: object) -> None:
+        """See ``Watch``."""
+        extra = {"phase": "close", "duration_ms": round((perf_counter() - self._began) * 1000, 3)}
+        self._owner.told(self.origin, "websocket_connection", "success", self._scope, extra)
+
+
+class _Seen:
+    """One HTTP request, by its answer."""
+
+    def __init__(self, owner: Audited, scope: Scope, origin: Origin, send: Send) -> None:
+        self._owner = owner
+        self._scope = scope
+        self._origin = origin
+        self._send = send
+        self._began = perf_counter()
+        self._status = 0
+        self._stands = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Hand on, and look at the head."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._stands = self._scope["method"] == "GET" and any(v == _STREAM for _, v in message["headers"])
+            if self._stands:
+                extra = {"phase": "open", "http_status": self._status}
+                self._owner.told(self._origin, "sse_connection", "success", self._scope, extra)
+        await self._send(message)
+
+    def end(self) -> None:
+        """The request is over: say so, unless its call has."""
+        if self._origin.told and not self._stands:
+            return
+        extra: dict[str, Any] = {"duration_ms": round((perf_counter() - self._began) * 1000, 3)}
+        # What the listener has refused in the midst of it was closed then: no other answer has left.
+        self._status = self._scope.get(REJECTED, self._status)
+        if self._status:
+            extra["http_status"] = self._status
+        if self._stands:
+            self._owner.told(self._origin, "sse_connection", "success", self._scope, {"phase": "close", **extra})
+            return
+        kind = self._origin.kind or _kind(self._status)
+        self._owner.told(self._origin, kind, _outcome(self._status), self._scope, extra)
+
+
+def _kind(status: int) -> str:
+    return "auth_failure" if status in (401, 403) else "http_request"
+
+
+def _outcome(status: int) -> str:
+    if status in _DENIED:
+        return "denied"
+    if status >= 500 or not status:
+        return "error"
+    return "failure" if status >= 400 else "success"

@@ -1,0 +1,136 @@
+"""The gate: who is calling is decided here, from the headers of a request and before anything of it is read.
+
+The rule: one credential, in ``Authorization`` (or ``X-API-Key`` where there are keys), never in the URL; what is not proven is
+refused with a challenge (RFC 6750) that says where tokens come from (RFC 9728) and nothing about what was wrong with the keys of
+others. Every transport passes it, on every verb.
+"""
+
+import os
+import pwd
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from vmcp.call import Identity
+from vmcp.middleware.auth import ANONYMOUS, Unproven, Verifier
+from vmcp.server.address import Addresses
+from vmcp.server.asgi import Header, Refused
+from vmcp.server.attempts import Attempts
+from vmcp.server.metadata import Metadata
+
+LONGEST: Final = 16 << 10
+OS_ISSUER: Final = "vmcp-os"
+"""The issuer of the users of the operating system."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_UNEXPANDED = re.compile(r"\$\{[^}]{0,128}\}|\$[A-Za-z_]\w{0,127}|%[A-Za-z_]\w{0,127}%|\{\{.{0,128}\}\}")
+
+
+def system_user() -> Identity:
+    """Who runs this process: for stdio, and for loopback where that is configured."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Identity(OS_ISSUER, name)
+
+
+class Gate:
+    """Lets in and refuses. ``nobody`` is who comes without a credential (None: he is refused); ``keys``: X-API-Key counts too.
+
+    Without a ``verifier`` nobody is asked for anything.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier | None = None,
+        metadata: Metadata | None = None,
+        *,
+        nobody: Identity | None = ANONYMOUS,
+        keys: bool = False,
+        attempts: Attempts | None = None,
+        addresses: Addresses | None = None,
+    ) -> None:
+        self._verifier = verifier
+        self.metadata = metadata
+        self._nobody = nobody
+        self._keys = keys
+        self._attempts = attempts
+        self._addresses = addresses or Addresses(())
+
+    def known(self, headers: Iterable[Header], client: Any) -> Identity | None:
+        """Who it is, if that can be said at once; for everything else there is ``admit``. ``client``: address and port."""
+        if self._verifier is None:
+            return self._nobody
+        said = self._credentials(headers)
+        if len(said) != 1:
+            return None
+        scheme, _, token = said[0].partition(" ")
+        identity = self._verifier.known(token) if scheme.lower() == "bearer" else None
+        if identity is None or self._attempts is None:
+            return identity
+        return identity if self._attempts.passes(self._address(client, headers), token) else None
+
+    def _address(self, client: Any, headers: Iterable[Header]) -> str:
+        return self._addresses.of(str(client[0]) if client else "", headers)
+
+    async def admit(self, headers: Iterable[Header], path: str, client: Any, host: str = "") -> Identity:
+        """Who it is. Raises ``Refused``: 401, 403 or 400 with a challenge, 429, 503."""
+        assert self._verifier is not None
+        said = self._credentials(headers)
+        address = self._address(client, headers)
+        try:
+            if not said:
+                return self._without()
+            token = _token(said)
+            if self._attempts is not None:
+                wait = self._attempts.wait(address)
+                if wait:
+                    raise Refused(429, "too many attempts; try again later", [(b"retry-after", b"%d" % wait)])
+            return await self._verifier.verify(token)
+        except Unproven as why:
+            if self._attempts is not None and why.status == 401 and said:
+                self._attempts.failed(address)
+            raise self._refused(why, path, host) from None
+
+    def _without(self) -> Identity:
+        if self._nobody is None:
+            raise Unproven("a token is needed: Authorization: Bearer …", error="")
+        return self._nobody
+
+    def _credentials(self, headers: Iterable[Header]) -> list[str]:
+        found = []
+        for name, value in headers:
+            if name == b"authorization":
+                found.append(value.decode("latin-1").strip())
+            elif self._keys and name == b"x-api-key":
+                found.append("Bearer " + value.decode("latin-1").strip())
+        return found
+
+    def _refused(self, why: Unproven, path: str, host: str) -> Refused:
+        if why.status not in (400, 401, 403):
+            return Refused(why.status, why.why, [(b"retry-after", b"5")])
+        fields = [f'error="{why.error}"', f'error_description="{why.why}"'] if why.error else []
+        if self.metadata is not None:
+            fields.append(f'resource_metadata="{self.metadata.place(path, host)}"')
+            scopes = self.metadata.scopes(needed=why.error == "insufficient_scope")
+            fields += [f'scope="{scopes}"'] if scopes else []
+        else:
+            fields.append('realm="vmcp"')
+        return Refused(
+            why.status, why.why, [(b"www-authenticate", f"Bearer {', '.join(fields)}".encode("latin-1", "replace"))]
+        )
+
+
+def _token(said: list[str]) -> str:
+    """The one bearer token. Raises ``Unproven``."""
+    if len(said) > 1:
+        raise Unproven("there is more than one credential", status=400, error="invalid_request")
+    scheme, _, token = said[0].partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unproven("the scheme must be Bearer", error="")
+    if _UNEXPANDED.search(token):
+        raise Unproven("the token is a variable that your client did not expand; set it where the client runs")
+    if len(token) > LONGEST or not _TOKEN.fullmatch(token):
+        raise Unproven("this is no bearer token")
+    return token

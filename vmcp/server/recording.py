@@ -1,0 +1,49 @@
+"""The audit log of a configuration: opened before anything is served, closed after everything else.
+
+The rule: a log that cannot be opened keeps the process from starting, whatever ``onFailure`` says, which is about what comes
+later.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+
+from vmcp import __version__
+from vmcp.config.audit import AuditSpec
+from vmcp.config.model import Config
+from vmcp.errors import Unavailable
+from vmcp.middleware.audit import Auditor
+from vmcp.state.auditlog import AuditLog, AuditUnavailable, Sink
+from vmcp.upstream.secrets import resolve
+
+LEAST_KEY = 16
+
+
+class Recording:
+    """``auditor`` is who is told; ``log`` is what it writes to. Raises ``AuditUnavailable``."""
+
+    def __init__(self, config: Config, spec: AuditSpec, environ: Mapping[str, str] = os.environ) -> None:
+        key = _key(spec, environ)
+        sink = Sink(spec.file, spec.durability == "fsync", spec.rotate_bytes, spec.keep, key)
+        facts = {
+            "component": spec.component,
+            "server": config.name,
+            "version": __version__,
+            "boot": secrets.token_hex(8),
+            "pid": os.getpid(),
+            "config": config.digest,
+        }
+        self.log = AuditLog(sink, facts)
+        self.auditor = Auditor(spec, self.log, key)
+
+
+def _key(spec: AuditSpec, environ: Mapping[str, str]) -> bytes | None:
+    if spec.key is None:
+        return None
+    try:
+        text = resolve("audit", {"key": spec.key}, environ)["key"]
+    except Unavailable as error:
+        raise AuditUnavailable(f"audit.key: {error.why}") from None
+    if len(text.encode()) < LEAST_KEY:
+        raise AuditUnavailable(f"audit.key: a key has at least {LEAST_KEY} bytes")
+    return text.encode()
