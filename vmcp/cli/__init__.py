@@ -1,6 +1,7 @@
 """The command line: one file per verb, imported when it is used, so that ``vmcp version`` costs nothing.
 
-Exit codes: 0 done, 1 unexpected, 2 usage, 66 no such file, 69 unavailable, 77 no permission, 78 bad configuration.
+Exit codes: 0 done, 1 unexpected, 2 usage, 66 no such file, 69 unavailable, 73 no audit log, 77 no permission, 78 bad
+configuration.
 """
 
 import importlib
@@ -9,7 +10,10 @@ import click
 
 VERBS = {
     "serve": "Serve a configuration.",
+    "stdio": "Serve over stdin and stdout, or be a bridge to a running instance.",
     "validate": "Check a configuration and say everything that is wrong with it.",
+    "explain": "Say whether somebody may use something, and what decides it.",
+    "audit": "Prove that an audit log is whole.",
     "schema": "Print the JSON Schema of the configuration.",
     "version": "Print the version.",
 }

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import click
 
+from vmcp.config.load import load
+from vmcp.config.model import Config
 from vmcp.config.report import Form, plain, render
 from vmcp.config.source import MAX_BYTES
-from vmcp.errors import Problem
+from vmcp.errors import ConfigError, Problem
 
-NO_INPUT, NO_PERMISSION = 66, 77
+NO_INPUT, NO_PERMISSION, BAD_CONFIG = 66, 77, 78
 
 
 class Unreadable(click.ClickException):
@@ -47,6 +49,17 @@ def _text(path: str) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a file name"
         raise Unreadable(f"{path} cannot be read: {why}.") from None
+
+
+def configuration(read: Sequence[tuple[str, str]]) -> Config:
+    """What the files say, warnings printed; what cannot be used is printed whole and ends the process with 78."""
+    try:
+        config, warnings = load(read, os.environ)
+    except ConfigError as error:
+        complain(error.problems, read)
+        sys.exit(BAD_CONFIG)
+    complain(warnings, read)
+    return config
 
 
 def complain(problems: Sequence[Problem], files: Sequence[tuple[str, str]], form: Form = "text") -> None:

@@ -9,9 +9,7 @@ import uvloop
 
 from vmcp import __version__
 from vmcp.cli import files, logs
-from vmcp.config.load import load
 from vmcp.config.model import Config
-from vmcp.errors import ConfigError
 from vmcp.server import serving
 
 
@@ -41,7 +39,14 @@ def command(paths: tuple[str, ...], host: str | None, port: int | None, log_leve
         sys.exit(taken.code)
     if sys.stderr.isatty() and log_format != "json":
         click.echo(f"vmcp {__version__}  ·  {', '.join(paths or ('vmcp.yaml',))}  ·  pid {os.getpid()}", err=True)
-    uvloop.run(serving.serve(config, listening))
+    try:
+        uvloop.run(serving.serve(config, listening))
+    except serving.NoEntrance as closed:
+        click.echo(f"vmcp: {closed}", err=True)
+        sys.exit(78)
+    except serving.AuditUnavailable as closed:
+        click.echo(f"vmcp: {closed}", err=True)
+        sys.exit(73)
 
 
 def _config(paths: tuple[str, ...], host: str | None, port: int | None) -> Config:
@@ -50,10 +55,4 @@ def _config(paths: tuple[str, ...], host: str | None, port: int | None) -> Confi
     said = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     if said:
         read.append(("command line", msgspec.json.encode({"server": said}).decode()))
-    try:
-        config, warnings = load(read, os.environ)
-    except ConfigError as error:
-        files.complain(error.problems, read, "text")
-        sys.exit(78)
-    files.complain(warnings, read, "text")
-    return config
+    return files.configuration(read)
