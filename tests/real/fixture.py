@@ -1,7 +1,8 @@
 """The server that the conformance suites want to meet, on the Python SDK 2.3; both eras, HTTP or stdio.
 
 Everything a scenario looks for has the fixed name that the suite gives it. One rule: nothing here knows of vmcp, so that
-what fails through the gateway and passes here is the gateway's doing. ``python fixture.py PORT`` or ``python fixture.py stdio``.
+what fails through the gateway and passes here is the gateway's doing. ``python fixture.py PORT`` or ``python fixture.py stdio``;
+a further argument is what names begin with that are to be offered, and offered without it (a gateway puts it back as a prefix).
 """
 
 import json
@@ -45,6 +46,7 @@ Handler = Callable[[Context, Call], Awaitable[Json]]
 MISSING_CAPABILITY = -32021
 BUS = InMemorySubscriptionBus()
 TOOLS: dict[str, Handler] = {}
+SHORT = sys.argv[2] if len(sys.argv) > 2 else ""
 
 
 class History(EventStore):
@@ -254,14 +256,16 @@ async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) 
     """All tools, in the order in which they stand here."""
     names = [*STATIC_TOOLS, *FORMS, *TOOLS]
     found = [
-        {"name": name, "description": f"Fixture: {name}", "inputSchema": TOOL_SCHEMAS.get(name, fields())}
+        {"name": name[len(SHORT) :], "description": f"Fixture: {name}", "inputSchema": TOOL_SCHEMAS.get(name, fields())}
         for name in names
+        if name.startswith(SHORT)
     ]
     return {"resultType": "complete", "ttlMs": 0, "cacheScope": "public", "tools": found}
 
 
 async def call_tool(ctx: Context, params: Call) -> Json:
     """A fixed answer, a form, or one of the functions above."""
+    params = params.model_copy(update={"name": SHORT + params.name})
     if params.name in STATIC_TOOLS:
         return said(*STATIC_TOOLS[params.name])
     handler = put_form if params.name in FORMS else TOOLS.get(params.name)
@@ -299,11 +303,12 @@ async def read_resource(ctx: Context, params: types.ReadResourceRequestParams) -
 async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> Json:
     entries = [
         {
-            "name": name,
+            "name": name[len(SHORT) :],
             "description": f"Fixture: {name}",
             "arguments": [{"name": argument, "required": True} for argument in arguments],
         }
         for name, arguments in PROMPTS.items()
+        if name.startswith(SHORT)
     ]
     return listing(prompts=entries)
 
@@ -311,7 +316,7 @@ async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None
 def prompt_blocks(params: types.GetPromptRequestParams) -> list[Json]:
     """The messages of a prompt; none when its question is still open."""
     given = params.arguments or {}
-    match params.name:
+    match SHORT + params.name:
         case "test_simple_prompt":
             return [text("This is a simple prompt for testing.")]
         case "test_prompt_with_arguments":

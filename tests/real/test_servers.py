@@ -33,8 +33,9 @@ EXAMPLES = ROOT / "examples" / "servers"
 STATIC = "demo://resource/static/document/features.md"
 ENTITY = {"name": "vmcp", "entityType": "gateway", "observations": ["has many backends"]}
 
-# How many tools each backend has, at the pinned version and for a client that declares no capabilities.
-TOOLS = {"everything": 13, "remote": 13, "files": 14, "memory": 9, "time": 2, "git": 12, "notes": 3, "units": 2}
+# How many tools each backend has, at the pinned version. "everything" is shared, and told of no capabilities; "remote" has a
+# session for each client, may put forms before users, and shows the tool for that.
+TOOLS = {"everything": 13, "remote": 14, "files": 14, "memory": 9, "time": 2, "git": 12, "notes": 3, "units": 2}
 TOOLS |= {"old": 1, "old-http": 1, "new": 1, "new-http": 1}
 PROMPTS = {"everything_simple-prompt", "remote_simple-prompt", "notes_summarize"}
 PROMPTS |= {"old_poem", "old-http_poem", "new_poem", "new-http_poem"}
