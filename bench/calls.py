@@ -14,7 +14,12 @@ ERAS = (HANDSHAKE, STATELESS)
 
 FILLER = "0123456789abcdef "  # as backend.c repeats it
 CLIENT = {"name": "vmcp-bench", "version": "1"}
-BASE_HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+KEY = "bench-key-0123456789abcdef0123456789abcdef"
+BASE_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json, text/event-stream",
+    "Authorization": f"Bearer {KEY}",
+}
 
 
 @dataclass(frozen=True, slots=True)

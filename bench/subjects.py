@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
+
+from calls import KEY
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
@@ -68,6 +71,16 @@ aggregation:
   conflictResolutionConfig: {{priorityOrder: [cb]}}
 server: {{host: 127.0.0.1, port: {port}}}
 operational: {{logLevel: warning}}
+"""
+
+
+VMCP_FULL = """
+incomingAuth:
+  type: local
+  local: {{keys: [{{subject: bench, sha256: "{key}"}}]}}
+  authz: {{type: cedar, policies: ['permit(principal == Client::"bench", action, resource in Backend::"cb");']}}
+rateLimiting: {{perUser: {{maxTokens: 1000000000, refillPeriod: 1s}}}}
+audit: {{logFile: {folder}/audit.jsonl}}
 """
 
 
@@ -124,6 +137,13 @@ def _vmcp(folder: Path, port: int, backend: int) -> Command:
     return [sys.executable, "-m", "vmcp", "serve", "--config", config]
 
 
+def _vmcp_full(folder: Path, port: int, backend: int) -> Command:
+    config = folder / "vmcp-full.yaml"
+    bare = VMCP_CONFIG.format(port=port, backend=backend).replace("incomingAuth: {type: anonymous}\n", "")
+    config.write_text(bare + VMCP_FULL.format(folder=folder, key=sha256(KEY.encode()).hexdigest()))
+    return [sys.executable, "-m", "vmcp", "serve", "--config", config]
+
+
 def _fastmcp(mode: str) -> Callable[[Path, int, int], Command]:
     def command(_folder: Path, port: int, backend: int) -> Command:
         url = f"http://127.0.0.1:{backend}/mcp"
@@ -136,6 +156,7 @@ RECIPES = {
     "direct": Recipe(_direct),
     "nginx": Recipe(_nginx),
     "vmcp": Recipe(_vmcp, ready="/readyz"),
+    "vmcp-full": Recipe(_vmcp_full, ready="/readyz"),
     "fastmcp": Recipe(_fastmcp("fastest")),
     "fastmcp-default": Recipe(_fastmcp("default")),
 }
