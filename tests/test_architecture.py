@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = {"protocol", "config", "routing", "call", "tasks", "state"}
-ALL = CORE | {"upstream", "aggregator", "middleware"}
+ALL = CORE | {"egress", "upstream", "aggregator", "middleware"}
 ARROWS: Mapping[str, set[str]] = {
     "errors": set(),
     "protocol": set(),
@@ -22,12 +22,13 @@ ARROWS: Mapping[str, set[str]] = {
     "routing": {"protocol", "config"},
     "call": {"protocol", "routing"},
     "tasks": set(),
-    "state": {"tasks"},
-    "upstream": CORE,
+    "state": {"tasks", "protocol"},
+    "egress": {"protocol", "config", "tasks"},
+    "upstream": CORE | {"egress"},
     "aggregator": CORE | {"upstream"},
-    "middleware": CORE,
+    "middleware": CORE | {"egress"},
     "server": ALL,
-    "cli": {"protocol", "config", "routing", "server"},
+    "cli": {"protocol", "config", "routing", "state", "egress", "server"},
     "__main__": {"cli"},
 }
 EVERYBODY = {"errors", "vmcp"}  # "vmcp" is the package itself: the glossary and the version
