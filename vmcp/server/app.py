@@ -13,7 +13,7 @@ from vmcp.config.model import Config
 from vmcp.protocol import jsonrpc
 from vmcp.routing.table import RoutingTable
 from vmcp.server import visit
-from vmcp.server.asgi import IDENTITY, WHY, Header, Receive, Refused, Scope, Send, error_of
+from vmcp.server.asgi import AS_JSON, IDENTITY, WHY, Header, Receive, Refused, Scope, Send, error_of
 from vmcp.server.gate import Gate
 from vmcp.server.guard import Guard
 from vmcp.server.http import METHODS, StreamableHttp
@@ -134,14 +134,20 @@ class App:
         self, scope: Scope, headers: Mapping[str, str], path: str, receive: Receive, send: Send, extra: list[Header]
     ) -> None:
         """The same, once it is known who it is."""
-        await self._admit(scope, headers)
+        await self._prove(scope, headers)
         await self._http.serve(scope, headers, path, receive, send, extra)
 
     async def _admit(self, scope: Scope, headers: Mapping[str, str]) -> None:
-        raw, path = scope["headers"], scope["raw_path"].decode("latin-1")
-        identity = self._gate.known(raw, scope.get("client"))
+        identity = self._gate.known(scope["headers"], scope.get("client"))
         if identity is None:
-            identity = await self._gate.admit(raw, path, scope.get("client"), headers.get("host", ""))
+            await self._prove(scope, headers)
+        else:
+            scope[IDENTITY] = visit.asking(identity, headers)
+
+    async def _prove(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """Find out who it is, where the gate could not say at once."""
+        raw, path = scope["headers"], scope["raw_path"].decode("latin-1")
+        identity = await self._gate.admit(raw, path, scope.get("client"), headers.get("host", ""))
         scope[IDENTITY] = visit.asking(identity, headers)
 
     async def _beside(
@@ -268,11 +274,5 @@ async def _json(send: Send, status: int, facts: Mapping[str, object], extra: lis
 
 
 async def _send(send: Send, status: int, body: bytes, extra: list[Header]) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": [*AS_JSON, *extra]})
     await send({"type": "http.response.body", "body": body})
