@@ -75,15 +75,15 @@ async def passed(places: Sequence[str]) -> list[str]:
 
 
 async def test_a_call_passes_the_places_from_the_outside_in() -> None:
-    assert PLACES == ("telemetry", "audit", "auth", "ratelimit", "persona", "authz", "cache")
+    assert PLACES == ("telemetry", "audit", "auth", "ratelimit", "persona", "authz")
     ways = [f"{place} in" for place in PLACES], [f"{place} out" for place in reversed(PLACES)]
     assert await passed(PLACES) == [*ways[0], "dispatch", *ways[1]]
 
 
-@pytest.mark.parametrize("named", list(permutations(["auth", "cache", "telemetry"])))
+@pytest.mark.parametrize("named", list(permutations(["auth", "authz", "telemetry"])))
 async def test_the_order_in_which_layers_are_named_is_nothing(named: Sequence[str]) -> None:
     seen = await passed(named)
-    assert seen[:4] == ["telemetry in", "auth in", "cache in", "dispatch"]
+    assert seen[:4] == ["telemetry in", "auth in", "authz in", "dispatch"]
 
 
 async def test_without_layers_there_is_only_the_handler() -> None:

@@ -13,10 +13,10 @@ from msgspec import Raw
 
 from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import Revision
-from vmcp.routing.table import Face, Route, RoutingTable, resource_route
+from vmcp.routing.table import Asked, Face, Route, RoutingTable, resource_route
 
 
-class Origin(msgspec.Struct):
+class Origin(msgspec.Struct, gc=False):
     """Where a request came from. Mutable: whoever records the request, or knows of what kind it is, says so here.
 
     It is read by the audit log only; nothing is decided by it.
@@ -34,7 +34,8 @@ class Origin(msgspec.Struct):
 class Identity(msgspec.Struct, frozen=True):
     """Who is calling, as was verified at the door. ``token`` is what it was verified by; it is never shown.
 
-    ``expires`` is when that ends, in seconds of the epoch; nobody is served by it any more then.
+    ``expires`` is when that ends, in seconds of the epoch; nobody is served by it any more then. ``proof`` names what it was
+    verified by where that is no token (the hash of a key), so that it can be seen whether it would still be accepted.
     """
 
     issuer: str
@@ -44,14 +45,20 @@ class Identity(msgspec.Struct, frozen=True):
     token: str = ""
     persona: str | None = None
     expires: float | None = None
+    proof: str = ""
+    principal: str = ""
+    """Issuer and subject as one text that nobody else has: what sessions, links, tickets and tasks are bound to. Never given."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "principal", f"{len(self.issuer)}:{self.issuer}{self.subject}")
 
     def __repr__(self) -> str:
         return f"Identity(issuer={self.issuer!r}, subject={self.subject!r}, persona={self.persona!r})"
 
-    @property
-    def principal(self) -> str:
-        """Issuer and subject as one text that nobody else has: what sessions, links, tickets and tasks are bound to."""
-        return f"{len(self.issuer)}:{self.issuer}{self.subject}"
+
+LOCAL = "vmcp-local"
+"""The issuer of those whom vmcp's own configuration names."""
+ANONYMOUS = Identity(issuer=LOCAL, subject="anonymous")
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -91,6 +98,26 @@ class Answers(msgspec.Struct, frozen=True):
     state: str | None = None
 
 
+class Sent(Protocol):
+    """A request to a backend that somebody watches: what must go along with it."""
+
+    carrier: Mapping[str, str]
+    """The trace context, by the names that it has in ``_meta`` and in headers."""
+
+    def ids(self) -> tuple[str, str] | None:
+        """Of the trace and the span, if they are kept."""
+
+
+class Watcher(Protocol):
+    """Who looks on while a call is with backends. Nothing is decided by it."""
+
+    def asks(self, call: "Call", backend: str, transport: str, name: str | None) -> Sent | None:
+        """``backend`` is about to be asked for what it calls ``name``. None: only the end matters."""
+
+    def asked(self, sent: Sent | None, call: "Call", backend: str, transport: str, error: str, seconds: float) -> None:
+        """It has answered (``error`` is empty then), or not."""
+
+
 class Trail(msgspec.Struct):
     """What happened to a call. Mutable: written by whoever knows, read by telemetry and audit only."""
 
@@ -102,8 +129,12 @@ class Trail(msgspec.Struct):
     policies: tuple[str, ...] = ()
     """The ids of the policies that decided."""
     persona: str | None = None
+    cached: bool = False
     limited: str | None = None
     """The config key of the limit that refused it."""
+    watcher: Watcher | None = None
+    trace: str = ""
+    """The id of the trace that it is part of."""
 
 
 May = Callable[[Route], bool]
@@ -145,13 +176,48 @@ def narrowed(call: Call, may: May) -> Call:
     return refine(call, may=may if before is None else lambda route: before(route) and may(route))
 
 
+def usable(call: Call, route: Route | None, name: str | None = None) -> Route | None:
+    """``route`` as the routing rules aim it, if the caller may have it: at home, and where the rules send the call.
+
+    ``name`` is what was asked for, where that is not the name of ``route``: a URI that a template answers for.
+    """
+    if route is None or (call.may is not None and not call.may(_concrete(route, name))):
+        return None
+    rules = call.face.rules
+    if rules is None:
+        return route
+    aimed = rules.aim(_asked(call, name or route.name, route), route)
+    return aimed if aimed is route or call.may is None or call.may(_concrete(aimed, name)) else None
+
+
 def resource_for(call: Call, uri: str) -> Route | None:
     """Who answers for ``uri``, if the caller may have it. What comes through a template is judged by the URI itself."""
     route = resource_route(call.face, uri)
-    if route is None or call.may is None:
-        return route
-    asked = route if route.name == uri else msgspec.structs.replace(route, name=uri)
-    return route if call.may(asked) else None
+    if route is None and call.face.rules is not None:
+        route = call.face.rules.reach(_asked(call, uri))
+        return route if route is None or call.may is None or call.may(route) else None
+    return usable(call, route, uri)
+
+
+def _concrete(route: Route, name: str | None) -> Route:
+    return route if name is None or route.name == name else msgspec.structs.replace(route, name=name)
+
+
+def _asked(call: Call, name: str, route: Route | None = None) -> Asked:
+    method = "resources/subscribe" if call.method == "subscriptions/listen" else call.method
+
+    def values() -> Mapping[str, Any]:
+        who = call.identity
+        told = {} if who is None else {"issuer": who.issuer, "subject": who.subject, "claims": who.claims}
+        scopes = who.scopes if who is not None else frozenset()
+        persona = who.persona if who is not None else None
+        principal = {**told, "scopes": scopes}
+        params = call.tree
+        if route is not None and route.worn is not None:
+            params = {**params, "arguments": route.worn.effective(params.get("arguments"))}
+        return {"method": method, "name": name, "params": params, "principal": principal, "persona": persona}
+
+    return Asked(method, name, values)
 
 
 class Complete(msgspec.Struct, frozen=True):
@@ -171,7 +237,7 @@ Outcome = Complete | InputRequired
 Handler = Callable[[Call], Awaitable[Outcome]]
 Middleware = Callable[[Handler], Handler]
 
-PLACES = ("telemetry", "audit", "auth", "ratelimit", "persona", "authz", "cache")
+PLACES = ("telemetry", "audit", "auth", "ratelimit", "persona", "authz")
 """The layers around dispatch, outermost first. Telemetry is outside auth, so that a refusal is counted too.
 
 Nothing stands at audit's place: a call that asks its client passes the chain once for each round and is one event, so it is

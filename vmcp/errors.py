@@ -2,8 +2,10 @@
 
     VmcpError
     ├── ConfigError      every problem of a configuration, with positions
+    ├── CannotStart      a configuration that is right, and cannot come alive here
     ├── McpError         a JSON-RPC error, ours or a backend's own
     │   ├── Unavailable  a backend cannot be reached or is not there
+    │   │   └── ConsentRequired  its user has to visit a page first
     │   ├── Overdue      a deadline passed, and which
     │   └── Throttled    too many calls, and when to try again
     ├── WireError        a peer broke the framing or the protocol (bytes, SSE, HTTP)
@@ -90,6 +92,12 @@ class ConfigError(VmcpError):
         self.problems = tuple(problems)
 
 
+class CannotStart(VmcpError):
+    """A configuration cannot come alive here; the text says why and what to do. ``code`` is the exit code that fits."""
+
+    code = 78
+
+
 class McpError(VmcpError):
     """A JSON-RPC error. ``data`` is any JSON value (or ``msgspec.Raw``); None means that there is none."""
 
@@ -108,6 +116,20 @@ class Unavailable(McpError):
         super().__init__(Code.INTERNAL_ERROR, f"backend '{backend}' is unavailable: {why}", vmcp_code=vmcp_code)
         self.backend = backend
         self.why = why
+
+
+class ConsentRequired(Unavailable):
+    """A backend acts for each user, and this one has to consent first: ``url`` is the page where he does that.
+
+    It is for his eyes only: it stands in the ``message`` that he gets, and not in what is logged (``str``, ``plain``).
+    """
+
+    def __init__(self, backend: str, url: str, otherwise: str = "") -> None:
+        super().__init__(backend, "its user has to consent first", Code.UNAUTHORIZED)
+        self.plain = f"backend '{backend}' needs your consent first"
+        self.args = (self.plain,)
+        self.message = f"backend '{backend}' needs your consent: open {url} in a browser{otherwise}, then try again"
+        self.url = url
 
 
 class Overdue(McpError):

@@ -39,7 +39,11 @@ def to_house(text: bytes, method: str) -> bytes:
     """A result of a handshake revision as one of 2026-07-28: it is complete, and nobody may keep what is read."""
     added = _HOUSE_ONLY if method == "resources/read" else _HOUSE_ONLY[:1]
     # A name of the house may be spelt with escapes; and what is no object, ``members`` refuses.
-    if not text.lstrip().startswith(b"{") or b"\\u" in text or any(key.encode() in text for key in added):
+    if (
+        not text.lstrip().startswith(b"{")
+        or text.find(b"\\u") >= 0
+        or any(text.find(key.encode()) >= 0 for key in added)
+    ):
         kept = members(text)
         for key in added:
             kept.pop(key, None)

@@ -22,6 +22,8 @@ CLIENT_INFO: Final = RESERVED + "clientInfo"
 LOG_LEVEL: Final = RESERVED + "logLevel"
 SERVER_INFO: Final = RESERVED + "serverInfo"
 PROGRESS_TOKEN: Final = "progressToken"
+BAGGAGE: Final = "baggage"
+"""Trace context (SEP-414) that may say anything about anybody, and is for nobody but us."""
 
 SUPPORTED: Final = (str(MODERN),)
 LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -34,6 +36,7 @@ _BAD_REQUEST = frozenset(
     }
 )
 _OPEN, _CLOSE = "=?base64?", "?="
+_KEPT = frozenset({PROGRESS_TOKEN, BAGGAGE})
 _PARAM = "mcp-param-"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,9})?")
 
@@ -175,7 +178,7 @@ def _at(arguments: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 def own_meta(meta: Mapping[str, Raw]) -> dict[str, Raw]:
     """The members of ``_meta`` that are not the protocol's own: what passes through unchanged."""
-    return {key: value for key, value in meta.items() if not key.startswith(RESERVED) and key != PROGRESS_TOKEN}
+    return {key: value for key, value in meta.items() if not key.startswith(RESERVED) and key not in _KEPT}
 
 
 def modern_meta(info: bytes, capabilities: bytes) -> dict[str, Any]:

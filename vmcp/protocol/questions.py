@@ -197,6 +197,11 @@ def pages(failed: McpError) -> dict[str, Question]:
     return {f"page-{n}": for_modern(Question(ELICIT, Raw(encode(params)))) for n, params in enumerate(told, 1)}
 
 
+def consent(url: str, message: str) -> Question:
+    """The question whether the user will visit a page of vmcp's own."""
+    return Question(ELICIT, Raw(encode({"mode": "url", "message": message, "url": url})))
+
+
 def accepted(response: Raw) -> bool:
     """Whether the result of an elicitation says yes."""
     return _text(_object(response).get("action"), "") == "accept"

@@ -1,0 +1,63 @@
+"""How calls end, in words that can be counted by. Rule: whatever anybody sends, the words are a closed set."""
+
+import pytest
+
+from vmcp.errors import (
+    Code,
+    ConfigError,
+    ConsentRequired,
+    McpError,
+    Overdue,
+    SessionLost,
+    Throttled,
+    Unavailable,
+    VmcpError,
+    WireError,
+)
+from vmcp.protocol.outcomes import error_type, fault, tool_failed
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (Overdue("b", "timeouts.total", 1.0), "timeout"),
+        (Throttled("rateLimiting.shared", "why", 1.0), "rate_limited"),
+        (ConsentRequired("b", "https://secret"), "consent_required"),
+        (WireError("x"), "protocol_error"),
+        (SessionLost("x"), "session_lost"),
+        (ConfigError([]), "other"),
+        (Unavailable("b", "gone"), "server_unavailable"),
+        (Unavailable("b", "gone", Code.CONNECTION_FAILED), "connection_failed"),
+        (McpError(-32602, "a backend's own"), "invalid_params"),
+        (McpError(31337, "whatever a backend likes"), "other"),
+    ],
+)
+def test_an_error_is_a_word(error: VmcpError, word: str) -> None:
+    assert error_type(error) == word
+
+
+@pytest.mark.parametrize("code", [-32700, -32600, -32601, -32602, -32002])
+def test_the_mistake_of_a_caller_is_no_fault_of_ours(code: int) -> None:
+    assert fault(McpError(code, "no", vmcp_code=Code.ROUTING_FAILED)) == ""
+
+
+def test_everything_else_is() -> None:
+    assert fault(McpError(-32603, "no")) == "internal_error"
+    assert fault(McpError(-32022, "no")) == "unsupported_version"
+
+
+@pytest.mark.parametrize(
+    ("result", "failed"),
+    [
+        (b'{"isError":true}', True),
+        (b'{"content":[{"text":"no"}],"isError" : true}', True),
+        (b'{"isError":false}', False),
+        (b'{"content":[]}', False),
+        (rb'{"content":[{"text":"\"isError\":true"}]}', False),
+        (b'{"structuredContent":{"isError":true},"isError":false}', False),
+        (b'{"structuredContent":{"isError":true}}', False),
+        (b'{"isError":true', False),
+    ],
+)
+def test_a_result_that_says_of_itself_that_it_is_an_error(result: bytes, failed: bool) -> None:
+    assert tool_failed(result) is failed
