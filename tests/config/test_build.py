@@ -1,5 +1,7 @@
 """A checked document → Config: every key arrives where it belongs, in seconds and bytes."""
 
+from math import inf
+
 import pytest
 
 from tests.config.samples import SMALL, config
@@ -79,7 +81,8 @@ server:
   allowedOrigins: ["https://a.example.com"]
   publicUrl: https://a.example.com/
   limits: {bodyBytes: 0, headerBytes: 64KiB, headerTimeout: 500ms, sessions: 0, jsonDepth: 5, responseBytes: 1024,
-    sessionsPerPrincipal: 7, sessionMax: 1h}
+    sessionsPerPrincipal: 7, sessionMax: 1h, uriBytes: 8KiB, bodyRate: 16KiB, writeStall: 1m, connections: 20000,
+    connectionsPerAddress: 9, requests: 99, unreadBytes: 1GiB, memoryBytes: 4GiB}
   paths: {mcp: /mcp, sse: /events, ws: /a/socket}
 """
 
@@ -117,7 +120,7 @@ def test_a_child_process() -> None:
         command=("run", "--fast"),
         env={"A": "b", "C": SecretRef(env="D")},
         cwd="/etc/vmcp",
-        timeouts=Timeouts(total=10),
+        timeouts=Timeouts(total=10, first_byte=inf),
     )
 
 
@@ -204,6 +207,14 @@ def test_the_listener() -> None:
         session_max=3600,
         json_depth=5,
         response_bytes=1024,
+        uri_bytes=8192,
+        body_rate=16384,
+        write_stall=60.0,
+        connections=20_000,
+        connections_per_address=9,
+        requests=99,
+        unread_bytes=1 << 30,
+        memory_bytes=4 << 30,
     )
     assert found.paths == Paths(sse="/events", message="/message", ws="/a/socket")
 

@@ -170,7 +170,7 @@ EXCHANGE = f"type: token_exchange, tokenExchange: {{tokenUrl: {IDP}}}"
             ["missing-key a.auth.serviceAccount"],
         ),
         (auth(f"type: token_exchange, tokenExchange: {{tokenUrl: {IDP}, subjectProviderName: x}}"),
-         ["not-built a.auth.tokenExchange.subjectProviderName"]),
+         ["not-ours a.auth.tokenExchange.subjectProviderName"]),
         (f"{auth(EXCHANGE)}, isolation: shared", ["contradiction a.isolation"]),
         (f"{auth(EXCHANGE)}, isolation: identity", []),
         (f"{auth(EXCHANGE)}, transport: sse", ["contradiction a.transport"]),

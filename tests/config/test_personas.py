@@ -41,7 +41,16 @@ personas:
         ("personas: {a: {match: {claims: {groups: x}}}}", ["6:16 contradiction personas.a.match"]),
         ("personas: {a/b: {}}", ['6:12 bad-name personas["a/b"]']),
         ("personas: {a: {discovery: search}}", ["6:27 not-built personas.a.discovery"]),
-        ("personas: {a: {overrides: {t: {description: x}}}}", ["6:16 not-built personas.a.overrides"]),
+        ("personas: {a: {overrides: {t: {description: x}}}}", []),
+        ("personas: {a: {overrides: {t: {}}}}", ["6:31 bad-value personas.a.overrides.t"]),
+        (
+            "personas: {a: {overrides: {t: {name: x}, u: {name: x}}}}",
+            ["6:52 duplicate-name personas.a.overrides.u.name"],
+        ),
+        (
+            "personas: {a: {overrides: {t: {arguments: {b: {fixed: 1, default: 2}}}}}}",
+            ["6:58 contradiction personas.a.overrides.t.arguments.b.default"],
+        ),
         ("personas: {a: {discovery: full, overrides: {}, include: []}}", []),
         (
             "personas: {a: {groups: [cod], match: {claims: {x: 5}}}, b: {groups: [5]}}",

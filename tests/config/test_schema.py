@@ -12,11 +12,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from vmcp.config import schema as module
+from vmcp.config.lock import LockSpec
 from vmcp.config.model import Aggregation, Allow, BackendSpec, Config, Limits, Paths, PoolSpec, ServerSpec, Timeouts
 from vmcp.config.quantities import seconds, size
 from vmcp.config.schema import Shape, camel, canonical, schema, secret_paths, settle, shape, text, veiled_keys
 from vmcp.config.source import compose
 from vmcp.config.substitute import substitute
+from vmcp.config.timeouts import KEYS
 from vmcp.config.tree import flatten
 
 ROOT = shape(schema())
@@ -94,7 +96,7 @@ def default(path: str) -> Any:
 @pytest.mark.parametrize(
     ("path", "value"),
     [(f"/server/limits/{camel(name)}", getattr(Limits(), name)) for name in Limits.__dataclass_fields__]
-    + [(f"/backend/timeouts/{camel(name)}", getattr(Timeouts(), name)) for name in Timeouts.__dataclass_fields__]
+    + [(f"/backend/timeouts/{camel(name)}", getattr(Timeouts(), name)) for name in KEYS.values()]
     + [(f"/backend/pool/{camel(name)}", getattr(PoolSpec(), name)) for name in PoolSpec.__dataclass_fields__]
     + [(f"/server/{key}", getattr(ServerSpec(), name)) for key, name in (("host", "host"), ("port", "port"))]
     + [("/server/allowAnonymousNetwork", ServerSpec().allow_anonymous_network)]
@@ -107,14 +109,18 @@ def default(path: str) -> Any:
     + [("/aggregation/excludeAllTools", Aggregation().exclude_all_tools)]
     + [("/aggregation/defaultToolVisibility", Aggregation().default_tool_visibility)]
     + [("/aggregation/maxNameLength", Aggregation().max_name_length)]
+    + [("/lock/file", LockSpec().file), ("/lock/policy", LockSpec().policy)]
     + [("/operational/logLevel", Config.__dataclass_fields__["log_level"].default)]
     + [("/operational/failureHandling/partialFailureMode", Config.__dataclass_fields__["partial_failure"].default)]
-    + [(f"/backend/{name}", BackendSpec.__dataclass_fields__[name].default) for name in ("protocol", "required")],
+    + [
+        (f"/backend/{name}", BackendSpec.__dataclass_fields__[name].default)
+        for name in ("protocol", "required", "retry")
+    ],
 )
 def test_the_defaults_of_the_schema_are_those_of_the_model(path: str, value: Any) -> None:
     said = default(path)
     if isinstance(said, str) and isinstance(value, int | float):
-        said = size(said) if path.endswith("Bytes") else seconds(said)
+        said = size(said) if path.endswith(("Bytes", "Rate")) else seconds(said)
     assert said == value
 
 

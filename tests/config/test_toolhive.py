@@ -58,12 +58,12 @@ def test_their_file_means_what_it_says() -> None:
 
 
 def test_their_features_that_are_not_built_are_refused_each_with_its_place() -> None:
-    text = THEIRS.replace("{partialFailureMode: fail}", "{healthCheckInterval: 30s}").replace(
+    text = THEIRS.replace("{partialFailureMode: fail}", "{statusReportingInterval: 5s}").replace(
         "streamable-http", "sse", 1
     )
     text += "compositeToolRefs: [{name: a}]\n"
     assert told(problems(text)) == [
-        "30:21 not-built operational.failureHandling.healthCheckInterval",
+        "30:46 not-built operational.failureHandling.statusReportingInterval",
         "32:1 not-built compositeToolRefs",
     ]
 

@@ -49,11 +49,8 @@ def test_what_needs_no_feature_is_accepted(text: str) -> None:
             "operational: {listChanged: {disabledWorkloads: [github]}}",
             "6:29 not-built operational.listChanged.disabledWorkloads",
         ),
-        ("state: {keys: {file: k}}", "6:9 not-built state.keys"),
         ("tools: {t: {type: prompt, text: x}}", "6:1 not-built tools"),
         ("vars: {A: {value: b}}", "6:1 not-built vars"),
-        ("routing: [{match: {tool: a}, backend: github}]", "6:1 not-built routing"),
-        ("admin: {}", "6:1 not-built admin"),
     ],
 )
 def test_what_is_not_built_is_refused(text: str, expected: str) -> None:

@@ -30,6 +30,7 @@ TYPES: Final = (
     "websocket_connection",
     "auth_failure",
     "http_request",
+    "config_reload",
 )
 """The types of events that can be chosen or left out. What concerns the log itself is always written."""
 

@@ -41,7 +41,7 @@ RESERVED_HEADERS = frozenset(
 RESERVED_PREFIXES = ("mcp-", "x-forwarded-", "sec-websocket-")
 _PLAIN = {"http": "https://", "ws": "wss://"}
 _REMOTE_ONLY = ("headers", "tls", "pool", "caBundlePath")
-_LOCAL_ONLY = ("env", "cwd")
+_LOCAL_ONLY = ("env", "cwd", "limits", "idleStop", "warm")
 _SECRET = re.compile(
     r"gh[pousr]_\w{16}|github_pat_\w{16}|glpat-[\w-]{16}|sk-[\w-]{16}|xox[abprs]-[\w-]{8}|AKIA[0-9A-Z]{12}|AIza[\w-]{20}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\."
@@ -75,7 +75,13 @@ def transport_of(settings: Mapping[str, Any]) -> Transport:
         return given
     if not is_remote(settings):
         return "stdio"
-    return "websocket" if scheme(settings.get("url", "")) in SOCKETS else "streamable-http"
+    return "websocket" if scheme(url_of(settings)) in SOCKETS else "streamable-http"
+
+
+def url_of(settings: Mapping[str, Any]) -> str:
+    """Where a backend is: its ``url``, or that of its first replica; empty when it has none."""
+    told = [each.get("url", "") for each in settings.get("endpoints", ()) if each is not None]
+    return str(settings.get("url") or next(iter(told), ""))
 
 
 def isolation_of(settings: Mapping[str, Any]) -> Isolation:
@@ -126,15 +132,25 @@ def _fits(settings: Mapping[str, Any], transport: str, given: str) -> bool:
     """Whether a transport can be had at what is given. A url that is no such thing is told elsewhere."""
     if (transport == "stdio") != (given == "command"):
         return False
-    known = scheme(settings.get("url", "")) if given == "url" else ""
+    known = scheme(url_of(settings)) if given != "command" else ""
     return known not in (*WEB, *SOCKETS) or (transport == "websocket") == (known in SOCKETS)
 
 
 def _url(document: Document, entry: Entry) -> Iterator[Problem]:
-    url = entry.settings.get("url")
-    if url is None:
-        return
-    path: Path = (*entry.path, "url")
+    for path, url in addresses(entry):
+        yield from _address(document, path, url)
+
+
+def addresses(entry: Entry) -> Iterator[tuple[Path, str]]:
+    """Every URL of a backend, with its place: its own, or those of its replicas."""
+    if entry.settings.get("url") is not None:
+        yield (*entry.path, "url"), entry.settings["url"]
+    for number, each in enumerate(entry.settings.get("endpoints", ())):
+        if each is not None and each.get("url") is not None:
+            yield (*entry.path, "endpoints", number, "url"), each["url"]
+
+
+def _address(document: Document, path: Path, url: str) -> Iterator[Problem]:
     parts = split(url)
     wrong = url_wrong(url, schemes=(*WEB, *SOCKETS))
     if wrong is not None:
@@ -185,10 +201,10 @@ def _tls(document: Document, entry: Entry) -> Iterator[Problem]:
     if "caBundlePath" in tls and "caBundlePath" in entry.settings:
         at: Path = (*path, "caBundlePath")
         yield document.problem(Rule.CONTRADICTION, at, "tls.caBundlePath is given too", "remove one of them", key=True)
-    if scheme(entry.settings.get("url", "")) in _PLAIN and (tls or "caBundlePath" in entry.settings):
+    if scheme(url_of(entry.settings)) in _PLAIN and (tls or "caBundlePath" in entry.settings):
         at = (*path, "tls") if tls else (*path, "caBundlePath")
         what = "has no effect: the url has no TLS"
-        instead = f"use {_PLAIN[scheme(entry.settings['url'])]}"
+        instead = f"use {_PLAIN[scheme(url_of(entry.settings))]}"
         yield document.problem(Rule.MISPLACED_KEY, at, what, instead, key=True, severity="warning")
 
 

@@ -7,25 +7,41 @@ from typing import Any
 
 import msgspec
 
-from vmcp.config import audit, authz, incoming, limits, outgoing, personas, toolhive
+from vmcp.config import (
+    administration,
+    audit,
+    authz,
+    balancing,
+    cache,
+    health,
+    incoming,
+    limits,
+    lock,
+    oauth,
+    outgoing,
+    overrides,
+    personas,
+    processes,
+    steering,
+    telemetry,
+    timeouts,
+    toolhive,
+)
 from vmcp.config.backends import is_remote, isolation_of, strategies, transport_of
 from vmcp.config.model import (
     Aggregation,
     Allow,
-    ArgumentOverride,
     BackendSpec,
     Concealed,
     Config,
     Group,
     Limits,
-    Override,
     Paths,
     PoolSpec,
     SecretRef,
     Selection,
     ServerSpec,
     Text,
-    Timeouts,
     TlsSpec,
 )
 from vmcp.config.quantities import seconds, size
@@ -45,8 +61,9 @@ def config(document: Document, resolve: Resolve) -> Config:
     optional: dict[str, Any] = {}
     if "logLevel" in operational:
         optional["log_level"] = operational["logLevel"]
-    if "partialFailureMode" in operational.get("failureHandling", {}):
-        optional["partial_failure"] = operational["failureHandling"]["partialFailureMode"]
+    for key, name in {"partialFailureMode": "partial_failure", "readiness": "readiness"}.items():
+        if key in operational.get("failureHandling", {}):
+            optional[name] = operational["failureHandling"][key]
     return Config(
         name=data["name"],
         groups=groups,
@@ -67,6 +84,16 @@ def config(document: Document, resolve: Resolve) -> Config:
         ),
         personas=personas.from_data(data.get("personas", {})),
         rate_limits=limits.rate_limits(data.get("rateLimiting")),
+        routing=steering.from_data(data.get("routing", ())),
+        cache=cache.from_data(data.get("cache"), lambda value: resolve(("cache", "disk", "path"), value)),
+        state=_state(data, resolve),
+        lock=lock.from_data(data.get("lock", {}), lambda value: resolve(("lock", "file"), value)),
+        admin=administration.from_data(data.get("admin", {}), lambda key, value: resolve(("admin", key), value)),
+        telemetry=telemetry.from_data(
+            data.get("telemetry"),
+            lambda value: resolve(("telemetry", "caCertPath"), value),
+            lambda name, value: _text(value, ("telemetry", "headers", name), resolve),
+        ),
         metadata=MappingProxyType(dict(data.get("metadata", {}))),
         **optional,
     )
@@ -89,6 +116,7 @@ def _groups(data: Data, resolve: Resolve) -> Mapping[str, Group]:
 def _backend(entry: Entry, data: Data, resolve: Resolve) -> BackendSpec:
     settings, path = entry.settings, entry.path
     remote = is_remote(settings)
+    failures: Data = data.get("operational", {}).get("failureHandling", {})
     return BackendSpec(
         name=entry.name,
         group=entry.group,
@@ -106,8 +134,15 @@ def _backend(entry: Entry, data: Data, resolve: Resolve) -> BackendSpec:
         auth=_auth(entry, data, resolve) if remote else None,
         tls=_tls(entry, resolve),
         timeouts=_timeouts(entry, data),
+        retry=settings.get("retry", "reads"),
         pool=PoolSpec(**_values(settings.get("pool", {}))),
         concurrency=limits.concurrency(settings.get("concurrency")),
+        process=processes.from_data(settings),
+        endpoints=balancing.endpoints(settings.get("endpoints", ())),
+        balancing=balancing.balancing(settings.get("loadBalancing", {})),
+        health=health.health(failures),
+        breaker=health.breaker(failures),
+        tags=tuple(settings.get("tags", ())),
         metadata=MappingProxyType(dict(settings.get("metadata", {}))),
     )
 
@@ -153,7 +188,19 @@ def _auth(entry: Entry, data: Data, resolve: Resolve) -> outgoing.Auth | None:
     path, strategy = _strategy(entry, data)
     if "authorization" in {name.lower() for name in entry.settings.get("headers", {})}:
         return None
-    return outgoing.from_data(strategy, lambda below, value: _text(value, (*path, *below), resolve))
+    found = outgoing.from_data(strategy, lambda below, value: _text(value, (*path, *below), resolve))
+    if not isinstance(found, oauth.OAuth):
+        return found
+    return oauth.placed(found, data.get("server", {}), _state(data, resolve))
+
+
+def _state(data: Data, resolve: Resolve) -> oauth.StateSpec:
+    state: Data = data.get("state", {})
+    places: Mapping[str, tuple[Path, str]] = {
+        "directory": (("state", "directory"), state.get("directory", "")),
+        "keys": (("state", "keys", "file"), state.get("keys", {}).get("file", "")),
+    }
+    return oauth.state(state, lambda place: resolve(*places[place]))
 
 
 def _tls(entry: Entry, resolve: Resolve) -> TlsSpec:
@@ -170,12 +217,11 @@ def _tls(entry: Entry, resolve: Resolve) -> TlsSpec:
     )
 
 
-def _timeouts(entry: Entry, data: Data) -> Timeouts:
-    """The backend's own; its total, where it sets none, from operational.timeouts."""
+def _timeouts(entry: Entry, data: Data) -> timeouts.Timeouts:
+    """The backend's own; what it does not set from operational.timeouts."""
     common: Data = data.get("operational", {}).get("timeouts", {})
-    total = common.get("perWorkload", {}).get(entry.name, common.get("default"))
-    values = {"total": total} if total is not None else {}
-    return Timeouts(**_values(values | entry.settings.get("timeouts", {})))
+    own: Data = entry.settings.get("timeouts", {})
+    return timeouts.from_data(entry.name, own, common, transport_of(entry.settings))
 
 
 def _aggregation(data: Data) -> Aggregation:
@@ -212,31 +258,7 @@ def _selection(entry: Data) -> Selection:
         match_on=entry.get("matchOn", "original"),
         exclude_all=entry.get("excludeAll", False),
         read_only_only=entry.get("readOnlyOnly", False),
-        overrides=MappingProxyType({name: _override(each) for name, each in entry.get("overrides", {}).items()}),
-    )
-
-
-def _override(data: Data) -> Override:
-    annotations = data.get("annotations")
-    return Override(
-        name=data.get("name"),
-        title=data.get("title"),
-        description=data.get("description"),
-        annotations=MappingProxyType(dict(annotations)) if annotations is not None else None,
-        arguments=MappingProxyType({name: _argument(each) for name, each in data.get("arguments", {}).items()}),
-    )
-
-
-def _argument(data: Data) -> ArgumentOverride:
-    def json(key: str) -> bytes | None:
-        return msgspec.json.encode(data[key]) if key in data else None
-
-    return ArgumentOverride(
-        name=data.get("name"),
-        description=data.get("description"),
-        default=json("default"),
-        fixed=json("fixed"),
-        hide=data.get("hide", False),
+        overrides=overrides.from_data(entry.get("overrides", {})),
     )
 
 
@@ -255,7 +277,8 @@ def _server(data: Data) -> ServerSpec:
 
 _SERVER = {"host": "host", "publicUrl": "public_url", "allowAnonymousNetwork": "allow_anonymous_network"}
 _BYTES = frozenset({"body_bytes", "in_flight_body_bytes", "header_bytes", "response_bytes", "list_bytes"})
-_NAMES = {camel(name): name for kind in (Limits, PoolSpec, Timeouts) for name in kind.__dataclass_fields__}
+_BYTES |= {"uri_bytes", "body_rate", "unread_bytes", "memory_bytes"}
+_NAMES = {camel(name): name for kind in (Limits, PoolSpec) for name in kind.__dataclass_fields__}
 
 
 def _values(data: Data) -> dict[str, Any]:

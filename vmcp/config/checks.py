@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmcp.config import (
+    administration,
     backends,
+    cache,
     checks_authz,
+    checks_balancing,
+    checks_health,
     checks_incoming,
     checks_limits,
+    checks_listener,
     checks_outgoing,
+    checks_processes,
+    checks_telemetry,
+    checks_timeouts,
+    overrides,
     personas,
     proxies,
+    steering,
     toolhive,
 )
 from vmcp.config.model import Paths
@@ -93,13 +103,23 @@ def checks(document: Document) -> Iterator[Problem]:
     for check in CHECKS:
         yield from check(seen)
     yield from proxies.checks(document)
+    yield from checks_listener.checks(document)
+    yield from administration.checks(document)
     yield from checks_incoming.checks(document)
     yield from personas.checks(document, seen.groups if seen.whole else None)
+    yield from checks_telemetry.checks(document)
+    yield from checks_health.checks(document)
     yield from checks_limits.rate_problems(document, seen.backend_names if seen.whole else None)
+    yield from steering.checks(document, seen.entries, whole=seen.whole)
+    yield from cache.checks(document, seen.backend_names if seen.whole else None)
     if seen.whole:
         yield from checks_authz.checks(document)
+    yield from checks_timeouts.common(document)
     for entry in seen.entries:
         yield from backends.checks(document, entry)
+        yield from checks_timeouts.checks(document, entry)
+        yield from checks_balancing.checks(document, entry)
+        yield from checks_processes.checks(document, entry)
 
 
 def _groups(world: World) -> Iterator[Problem]:
@@ -216,33 +236,7 @@ def _selections(world: World) -> Iterator[Problem]:
                 seen.add(name)
                 if world.whole and name not in world.backend_names:
                     yield _unknown(world, (*path, "workload"), name, "backend", world.backend_names)
-            yield from _renames(world.document, (*path, "overrides"), entry.get("overrides", {}))
-
-
-def _renames(document: Document, path: Path, members: Mapping[str, Any]) -> Iterator[Problem]:
-    """Two members that get one name: overrides of one backend, or arguments of one tool."""
-    owners: dict[str, str] = {}
-    for original, settings in members.items():
-        new = settings.get("name") if isinstance(settings, dict) else None
-        if new is None:
-            continue
-        other = owners.setdefault(new, original)
-        if other != original:
-            at: Path = (*path, original, "name")
-            what = f"{document.show(at, new)} is already the name of '{printable(other)}'"
-            yield document.problem(Rule.DUPLICATE_NAME, at, what, "choose another name")
-    for original, settings in members.items():
-        arguments = settings.get("arguments", {}) if isinstance(settings, dict) else {}
-        yield from _arguments(document, (*path, original, "arguments"), arguments)
-
-
-def _arguments(document: Document, path: Path, arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    for name, settings in arguments.items():
-        if isinstance(settings, dict) and "default" in settings and "fixed" in settings:
-            what = "an argument has a default or is fixed, not both"
-            yield document.problem(Rule.CONTRADICTION, (*path, name, "default"), what, "remove one of them", key=True)
-    if arguments:
-        yield from _renames(document, path, arguments)
+            yield from overrides.checks(world.document, (*path, "overrides"), entry.get("overrides", {}))
 
 
 def _manual_names(world: World) -> Iterator[Problem]:

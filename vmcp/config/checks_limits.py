@@ -16,7 +16,7 @@ Data = Mapping[str, Any]
 def rate_problems(document: Document, backends: Mapping[str, Path] | None) -> Iterator[Problem]:
     """What is wrong with ``rateLimiting``; ``backends`` None: their names are not all known."""
     section = document.data.get("rateLimiting", {})
-    if "rateLimiting" in document.data and not section and not _broken(document, ("rateLimiting",)):
+    if "rateLimiting" in document.data and not section and not document.damaged(("rateLimiting",)):
         what = "nothing is limited: there is neither shared, nor perUser, nor tools, nor backends"
         yield document.problem(Rule.MISSING_KEY, ("rateLimiting",), what, "add a limit, or remove it", key=True)
     yield from _alone(document, section)
@@ -40,7 +40,7 @@ def _entries(document: Document, kind: str, entries: Any) -> Iterator[Problem]:
             yield document.problem(Rule.DUPLICATE_NAME, (*at, "name"), what, "put both in one entry")
         elif name is not None:
             seen.add(name)
-        if each is not None and not _broken(document, at) and not {"shared", "perUser"} & each.keys():
+        if each is not None and not document.damaged(at) and not {"shared", "perUser"} & each.keys():
             yield document.problem(Rule.MISSING_KEY, at, "limits nothing", "add shared or perUser")
 
 
@@ -56,8 +56,3 @@ def _alone(document: Document, section: Data) -> Iterator[Problem]:
             what = "all clients are one user, for incomingAuth is anonymous"
             hint = "use shared, or choose an incomingAuth that tells users apart"
             yield document.problem(Rule.CONTRADICTION, (*path, "perUser"), what, hint, key=True, severity="warning")
-
-
-def _broken(document: Document, path: Path) -> bool:
-    """Whether something at or below ``path`` was taken out because it is wrong."""
-    return any(each[: len(path)] == path for each in document.broken | document.partial)

@@ -7,7 +7,7 @@ what acts for each user needs to know who that is, and a way to the backend that
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmcp.config import backends
+from vmcp.config import backends, checks_aws, checks_oauth, oauth
 from vmcp.config.outgoing import BLOCKS, PER_USER_TYPES
 from vmcp.config.rules import Rule
 from vmcp.config.toolhive import Entry
@@ -22,8 +22,17 @@ _ENDPOINTS = (
     ("serviceAccount", "tokenUrl"),
     ("xaa", "idpTokenUrl"),
     ("xaa", "targetTokenUrl"),
+    ("obo", "tokenUrl"),
+    ("awsSts", "stsUrl"),
 )
-_CLIENTS = (("tokenExchange", "client"), ("serviceAccount", "client"), ("xaa", "idpClient"), ("xaa", "targetClient"))
+_CLIENTS = (
+    ("tokenExchange", "client"),
+    ("serviceAccount", "client"),
+    ("xaa", "idpClient"),
+    ("xaa", "targetClient"),
+    ("oauth", "client"),
+    ("obo", "client"),
+)
 _SECRETS = (
     ("basic", "password"),
     ("bearer", "token"),
@@ -51,8 +60,16 @@ def strategy_checks(document: Document, path: Path, strategy: Data) -> Iterator[
     yield from _endpoints(document, path, strategy)
     yield from _clients(document, path, strategy)
     yield from _values(document, path, strategy)
+    if strategy.get("type") == "aws_sts":
+        yield from checks_aws.checks(document, path, strategy)
+    if strategy.get("type") == "obo":
+        yield from _on_behalf(document, (*path, "obo"), strategy.get("obo", {}))
+    if strategy.get("type") == "oauth":
+        yield from checks_oauth.checks(document, path, strategy)
     if strategy.get("type") in PER_USER_TYPES:
         yield from _caller(document, path, strategy)
+    elif oauth.is_per_user(strategy):
+        yield from _anybody(document, path)
 
 
 def _blocks(document: Document, path: Path, strategy: Data) -> Iterator[Problem]:
@@ -63,7 +80,7 @@ def _blocks(document: Document, path: Path, strategy: Data) -> Iterator[Problem]
             yield document.problem(
                 Rule.MISPLACED_KEY, (*path, block), what, f"write type: {type_}, or remove it", key=True
             )
-    if "listingToken" in strategy and kind is not None and kind not in PER_USER_TYPES:
+    if "listingToken" in strategy and kind is not None and kind not in {*PER_USER_TYPES, "oauth"}:
         what = f"has no effect with type '{kind}'"
         hint = "vmcp lists the backend with the credential that it has"
         yield document.problem(Rule.MISPLACED_KEY, (*path, "listingToken"), what, hint, key=True)
@@ -122,6 +139,18 @@ def _values(document: Document, path: Path, strategy: Data) -> Iterator[Problem]
         yield document.problem(Rule.BAD_HEADER, (*path, "apiKey", "headerName"), wrong, "use another header")
 
 
+def _on_behalf(document: Document, path: Path, block: Data) -> Iterator[Problem]:
+    """Entra lets only a known client act for somebody, and only where it is told for what."""
+    unread = document.broken & {(*path, "audience"), (*path, "scopes")}
+    if block and not ({"audience", "scopes"} & block.keys() or unread):
+        hint = "add audience: api://BACKEND, or scopes: [api://BACKEND/.default]"
+        yield document.problem(Rule.MISSING_KEY, path, "missing key 'audience' or 'scopes'", hint, key=True)
+    if block and not ({"clientSecret", "clientSecretEnv"} & block.keys() or _broken(document, path, "client")):
+        hint = "add clientId: ID and clientSecretEnv: NAME"
+        what = "missing key 'clientSecret' or 'clientSecretEnv'"
+        yield document.problem(Rule.MISSING_KEY, path, what, hint, key=True)
+
+
 def _caller(document: Document, path: Path, strategy: Data) -> Iterator[Problem]:
     """What acts for each user needs the user's token."""
     kind, at = strategy["type"], (*path, "type")
@@ -134,6 +163,16 @@ def _caller(document: Document, path: Path, strategy: Data) -> Iterator[Problem]
     if incoming != "oidc":  # a local key is vmcp's own and goes nowhere
         what = f"needs the callers' tokens, and incomingAuth is {incoming}"
         yield document.problem(Rule.CONTRADICTION, at, what, "use incomingAuth.type: oidc, or another strategy")
+
+
+def _anybody(document: Document, path: Path) -> Iterator[Problem]:
+    """What has a token for each user needs to know who that is."""
+    if document.broken & {("incomingAuth",), ("incomingAuth", "type")}:
+        return
+    if document.data.get("incomingAuth", {}).get("type", "anonymous") == "anonymous":
+        what = "keeps a token for each user, and incomingAuth is anonymous"
+        hint = "use incomingAuth: {type: local} or oidc, or oauth: {mode: gateway}"
+        yield document.problem(Rule.CONTRADICTION, (*path, "type"), what, hint)
 
 
 # --- one backend and the strategy that counts for it
@@ -151,8 +190,9 @@ def entry_checks(document: Document, entry: Entry) -> Iterator[Problem]:
         elif remote:
             yield from _same_header(document, entry, path, strategy)
     default = document.data.get("outgoingAuth", {}).get("default", {})
-    kind = (named[0][1] if named else default).get("type")
-    if remote and kind in PER_USER_TYPES:
+    counting = named[0][1] if named else default
+    kind = str(counting.get("type"))
+    if remote and (kind in PER_USER_TYPES or oauth.is_per_user(counting)):
         yield from _per_user(document, entry, kind)
 
 

@@ -6,11 +6,13 @@ names; the same input gives the same output.
 
 import os.path
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, cast
 
 from vmcp.config import build
 from vmcp.config.checks import checks
+from vmcp.config.elsewhere import elsewhere
 from vmcp.config.findings import MOST, findings
 from vmcp.config.model import Config
 from vmcp.config.rules import Rule
@@ -24,6 +26,15 @@ from vmcp.errors import ConfigError, Position, Problem
 Severity = Literal["error", "warning"]
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration with what there is to say about its files, and where in them everything stands."""
+
+    config: Config
+    warnings: tuple[Problem, ...]
+    document: Document
+
+
 def load(
     files: Sequence[tuple[str, str]],
     environ: Mapping[str, str],
@@ -34,6 +45,17 @@ def load(
 
     ``directory`` gives the folder that relative paths of a file start at.
     """
+    found = loaded(files, environ, directory=directory)
+    return found.config, found.warnings
+
+
+def loaded(
+    files: Sequence[tuple[str, str]],
+    environ: Mapping[str, str],
+    *,
+    directory: Callable[[str], str] = lambda name: os.path.dirname(os.path.abspath(name)),  # noqa: PTH100, PTH120 - pure
+) -> Loaded:
+    """The same, with the places of everything in the files. Raises ``ConfigError``."""
     order = {name: number for number, (name, _) in enumerate(files)}
     root, problems = _trees(files)
     if root is None:
@@ -50,7 +72,7 @@ def load(
     def resolve(path: Path, value: str) -> str:
         return os.path.normpath(os.path.join(directory(document.at_value(path).file), value))  # noqa: PTH118 - pure
 
-    return build.config(document, resolve), told
+    return Loaded(build.config(document, resolve), told, document)
 
 
 def _trees(files: Sequence[tuple[str, str]]) -> tuple[Node | None, tuple[Problem, ...]]:
@@ -85,7 +107,12 @@ def _judged(document: Document) -> tuple[Problem, ...]:
     wrong = {path for problem, path in found if problem.rule in _PRUNED}
     for path in sorted(wrong | document.broken, key=len, reverse=True):
         prune(document, path)
-    return (*(problem for problem, _ in found), *unbuilt(document), *islice(checks(document), MOST))
+    return (
+        *(problem for problem, _ in found),
+        *unbuilt(document),
+        *elsewhere(document),
+        *islice(checks(document), MOST),
+    )
 
 
 _PRUNED = frozenset({Rule.BAD_TYPE, Rule.BAD_VALUE, Rule.UNKNOWN_KEY, Rule.MISPLACED_KEY})

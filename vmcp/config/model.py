@@ -9,41 +9,52 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from vmcp.config.administration import AdminSpec
 from vmcp.config.audit import AuditSpec
 from vmcp.config.authz import Authz
+from vmcp.config.balancing import Balancing, EndpointSpec
+from vmcp.config.cache import CacheSpec
+from vmcp.config.health import BreakerSpec, HealthSpec, Readiness
 from vmcp.config.incoming import Incoming
 from vmcp.config.limits import Concurrency, RateLimits
+from vmcp.config.lock import LockSpec
+from vmcp.config.oauth import StateSpec
 from vmcp.config.outgoing import Auth
+from vmcp.config.overrides import ArgumentOverride, Override
 from vmcp.config.personas import Persona
+from vmcp.config.processes import ProcessSpec
+from vmcp.config.steering import RoutingRule
+from vmcp.config.telemetry import TelemetrySpec
+from vmcp.config.timeouts import Timeouts
 from vmcp.config.values import Concealed, SecretRef, Text
 
-__all__ = ["Concealed", "SecretRef", "Text"]  # besides what is defined here
+__all__ = ["ArgumentOverride", "Concealed", "Override", "SecretRef", "Text", "Timeouts"]  # besides what is defined here
 
 Strategy = Literal["prefix", "priority", "manual"]
 Transport = Literal["stdio", "streamable-http", "sse", "websocket"]
 Isolation = Literal["shared", "session", "identity", "request"]
 MatchOn = Literal["original", "advertised"]
+Retry = Literal["reads", "idempotent"]
+"""What may be sent again after it was lost: lists and reads alone, or tools too that are annotated as idempotent."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a backend may take, in seconds."""
-
-    connect: float = 2.0
-    first_byte: float = 30.0
-    total: float = 120.0
-    idle_stream: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """Connections kept to one HTTP backend; times in seconds."""
+    """Connections kept to one HTTP backend; times in seconds.
+
+    ``retry_attempts``: so often a connection that did not come about, or what may run twice, is tried again, after
+    ``retry_delay`` and twice as long each time.
+    """
 
     max_size: int = 64
     idle_timeout: float = 300.0
     acquire_timeout: float = 5.0
+    min_size: int = 0
+    validation_interval: float = 60.0
+    retry_attempts: int = 3
+    retry_delay: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ class BackendSpec:
     """One MCP server. ``protocol`` is "auto" or a revision. ``isolation`` says who shares a session with it.
 
     ``guessed``: the file names no transport, so the server behind a ``url`` may turn out to speak the older HTTP+SSE.
+    ``endpoints``: the replicas, in place of a ``url``.
     """
 
     name: str
@@ -88,32 +100,17 @@ class BackendSpec:
     headers: Mapping[str, Text] = field(default_factory=lambda: MappingProxyType({}))
     auth: Auth | None = None
     tls: TlsSpec = TlsSpec()
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     pool: PoolSpec = PoolSpec()
+    retry: Retry = "reads"
     concurrency: Concurrency | None = None
+    process: ProcessSpec = field(default_factory=ProcessSpec)
+    endpoints: tuple[EndpointSpec, ...] = ()
+    balancing: Balancing = field(default_factory=Balancing)
+    health: HealthSpec = field(default_factory=HealthSpec)
+    breaker: BreakerSpec | None = None
+    tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True)
-class ArgumentOverride:
-    """How one argument of a tool is shown and filled. ``default`` and ``fixed`` are JSON texts; None means not set."""
-
-    name: str | None = None
-    description: str | None = None
-    default: bytes | None = None
-    fixed: bytes | None = None
-    hide: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """What is changed on one tool, prompt, resource or template, by its original name or URI."""
-
-    name: str | None = None
-    title: str | None = None
-    description: str | None = None
-    annotations: Mapping[str, bool | str] | None = None
-    arguments: Mapping[str, ArgumentOverride] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +156,17 @@ class Limits:
     body_bytes: int = 1 << 20
     header_bytes: int = 32 << 10
     header_count: int = 100
+    uri_bytes: int = 16 << 10
     header_timeout: float = 10.0
     body_timeout: float = 30.0
+    body_rate: int = 64 << 10
+    write_stall: float = 30.0
     keep_alive: float = 60.0
+    connections: int = 10_000
+    connections_per_address: int = 500
+    requests: int = 2048
+    unread_bytes: int = 128 << 20
+    memory_bytes: int = 2 << 30
     in_flight_body_bytes: int = 64 << 20
     json_depth: int = 64
     json_nodes: int = 200_000
@@ -173,6 +178,9 @@ class Limits:
     session_max: float = 86_400.0
     page_size: int = 1000
     shutdown_grace: float = 30.0
+    processes: int = 64
+    processes_per_principal: int = 8
+    process_starts: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +218,20 @@ class Config:
     server: ServerSpec
     digest: str
     partial_failure: Literal["fail", "best_effort"] = "best_effort"
+    readiness: Readiness = "required"
     start_deadline: float = 5.0
     log_level: str = "info"
     incoming: Incoming = field(default_factory=Incoming)
     authz: Authz | None = None
     audit: AuditSpec | None = None
     rate_limits: RateLimits | None = None
+    routing: tuple[RoutingRule, ...] = ()
+    cache: CacheSpec | None = None
     personas: Mapping[str, Persona] = field(default_factory=lambda: MappingProxyType({}))
+    state: StateSpec = field(default_factory=StateSpec)
+    lock: LockSpec = field(default_factory=LockSpec)
+    admin: AdminSpec = field(default_factory=AdminSpec)
+    telemetry: TelemetrySpec | None = None
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

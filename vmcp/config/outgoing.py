@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vmcp.config import aws, oauth
+from vmcp.config.aws import AwsSts
+from vmcp.config.oauth import OAuth, UserOAuth
 from vmcp.config.values import SecretRef, Text
 
 Data = Mapping[str, Any]
@@ -22,6 +25,9 @@ BLOCKS: Final[Mapping[str, str]] = {
     "basic": "basic",
     "bearer": "bearer",
     "api_key": "apiKey",
+    "aws_sts": "awsSts",
+    "obo": "obo",
+    "oauth": "oauth",
     "xaa": "xaa",
 }
 """The block of each type that has one."""
@@ -94,9 +100,20 @@ class CrossApp:
     listing: Text | None = None
 
 
-Auth = Basic | Bearer | ServiceAccount | PassThrough | TokenExchange | CrossApp
-PER_USER: Final = (PassThrough, TokenExchange, CrossApp)
-PER_USER_TYPES: Final = frozenset({"pass_through", "token_exchange", "xaa"})
+@dataclass(frozen=True, slots=True)
+class OnBehalf:
+    """A token of Microsoft Entra for the caller's (on-behalf-of). ``skew``: seconds before its end it is had anew."""
+
+    token_url: str
+    client: Client
+    scopes: tuple[str, ...]
+    skew: float = 60.0
+    listing: Text | None = None
+
+
+Auth = Basic | Bearer | ServiceAccount | PassThrough | TokenExchange | CrossApp | OnBehalf | AwsSts | OAuth
+PER_USER: Final = (PassThrough, TokenExchange, CrossApp, OnBehalf, AwsSts, UserOAuth)
+PER_USER_TYPES: Final = frozenset({"pass_through", "token_exchange", "xaa", "obo", "aws_sts"})
 
 
 def header(strategy: Data, secret: Secret) -> tuple[str, Text] | None:
@@ -162,9 +179,39 @@ def _xaa(strategy: Data, secret: Secret) -> Auth:
     )
 
 
+def _obo(strategy: Data, secret: Secret) -> Auth:
+    block = strategy["obo"]
+    return OnBehalf(
+        block["tokenUrl"],
+        _client(strategy, "obo", "client", secret),
+        entra_scopes(block.get("audience"), tuple(block.get("scopes", ()))),
+        float(block.get("cacheSkewSeconds", 60)),
+        _listing(strategy, secret),
+    )
+
+
+def entra_scopes(audience: str | None, scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """Entra has no audience but in its scopes: a bare one is the audience's, and without any it is all that was consented to."""
+    if audience is None:
+        return scopes
+    bare = (each not in _OIDC and "/" not in each and ":" not in each for each in scopes)
+    found = (f"{audience}/{each}" if is_bare else each for each, is_bare in zip(scopes, bare, strict=True))
+    return tuple(found) or (f"{audience}/.default",)
+
+
+_OIDC: Final = frozenset({"openid", "profile", "email", "offline_access"})
+
+
+def _aws_sts(strategy: Data, secret: Secret) -> Auth:
+    return aws.from_data(strategy["awsSts"], _listing(strategy, secret))
+
+
 _MAKERS: Final[Mapping[str, Callable[[Data, Secret], Auth]]] = {
+    "aws_sts": _aws_sts,
     "basic": _basic,
     "bearer": _bearer,
+    "obo": _obo,
+    "oauth": oauth.from_data,
     "pass_through": _pass_through,
     "service_account": _service_account,
     "token_exchange": _token_exchange,

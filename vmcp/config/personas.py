@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from vmcp.config import overrides
+from vmcp.config.overrides import Override
 from vmcp.config.rules import Rule
 from vmcp.config.tree import Document, Path
 from vmcp.errors import Problem
@@ -18,7 +20,7 @@ Data = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Persona:
     """``groups`` empty: all of them. ``include`` None: every name. ``claims``: each must have one of these values; empty:
-    nobody gets it by his claims."""
+    nobody gets it by his claims. ``overrides`` are by the names of tools as everybody else sees them."""
 
     name: str
     description: str = ""
@@ -26,6 +28,7 @@ class Persona:
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     claims: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, Override] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def from_data(data: Data) -> Mapping[str, Persona]:
@@ -42,6 +45,7 @@ def _persona(name: str, data: Data) -> Persona:
         include=tuple(data["include"]) if "include" in data else None,
         exclude=tuple(data.get("exclude", ())),
         claims=MappingProxyType({key: _values(value) for key, value in claims.items()}),
+        overrides=overrides.from_data(data.get("overrides", {})),
     )
 
 
@@ -55,6 +59,7 @@ def checks(document: Document, groups: Mapping[str, Path] | None) -> Iterator[Pr
         at: Path = ("personas", name)
         if groups is not None:
             yield from _groups(document, (*at, "groups"), persona.get("groups", ()), groups)
+        yield from overrides.checks(document, (*at, "overrides"), persona.get("overrides", {}))
         if "match" in persona:
             yield from _match(document, (*at, "match"), persona["match"])
 
@@ -68,7 +73,7 @@ def _groups(document: Document, path: Path, said: Any, groups: Mapping[str, Path
 
 
 def _match(document: Document, path: Path, match: Any) -> Iterator[Problem]:
-    if any(each[: len(path)] == path for each in document.broken | document.partial):
+    if document.damaged(path):
         return
     claims = match.get("claims", {})
     if not claims:

@@ -24,6 +24,7 @@ class Rule(StrEnum):
     BAD_NAME = "bad-name"
     MISPLACED_KEY = "misplaced-key"
     NOT_BUILT = "not-built"
+    NOT_OURS = "not-ours"
     UNKNOWN_REFERENCE = "unknown-reference"
     DUPLICATE_NAME = "duplicate-name"
     RESERVED_NAME = "reserved-name"
@@ -36,6 +37,16 @@ class Rule(StrEnum):
     PLAIN_HTTP = "plain-http"
     LITERAL_SECRET = "literal-secret"
     BAD_POLICY = "bad-policy"
+    BAD_CONDITION = "bad-condition"
+    LOCK_FILE = "lock-file"
+    LOCK_DRIFT = "lock-drift"
+    UNANSWERED = "unanswered"
+    NAME_LENGTH = "name-length"
+    TOOL_COUNT = "tool-count"
+    TOKEN_BUDGET = "token-budget"
+    SHADOWED = "shadowed-name"
+    ALIKE = "alike"
+    HIDDEN_CHARACTERS = "hidden-characters"
 
 
 MEANING: dict[Rule, str] = {
@@ -57,6 +68,7 @@ MEANING: dict[Rule, str] = {
     Rule.BAD_NAME: "A name has characters that it may not have.",
     Rule.MISPLACED_KEY: "A known key at a place where it can have no effect.",
     Rule.NOT_BUILT: "A feature that this release does not have yet.",
+    Rule.NOT_OURS: "A feature of ToolHive's authorization server, which vmcp is not; the hint says what takes its place.",
     Rule.UNKNOWN_REFERENCE: "A name that refers to nothing in the file.",
     Rule.DUPLICATE_NAME: "A name that must be unique is used twice.",
     Rule.RESERVED_NAME: "A name that vmcp keeps for itself.",
@@ -69,4 +81,14 @@ MEANING: dict[Rule, str] = {
     Rule.PLAIN_HTTP: "Traffic would leave this machine unencrypted.",
     Rule.LITERAL_SECRET: "A secret seems to stand in the file itself.",
     Rule.BAD_POLICY: "A Cedar policy, or an entity, that cannot mean what it says.",
+    Rule.BAD_CONDITION: "A text that is no condition.",
+    Rule.LOCK_FILE: "The lock file is missing, or is no lock file.",
+    Rule.LOCK_DRIFT: "A backend offers something that is not as it was locked.",
+    Rule.UNANSWERED: "A backend did not answer, so what it offers was not checked.",
+    Rule.NAME_LENGTH: "A tool's name is longer than a client shows.",
+    Rule.TOOL_COUNT: "There are more tools than a client uses at a time.",
+    Rule.TOKEN_BUDGET: "A list of tools costs a model more tokens than it should.",
+    Rule.SHADOWED: "A backend claims or speaks of the tools of another one.",
+    Rule.ALIKE: "Tools of two backends that are easily taken for one another.",
+    Rule.HIDDEN_CHARACTERS: "A definition has characters that people do not see and models read.",
 }

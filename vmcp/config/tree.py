@@ -92,6 +92,10 @@ class Document:
         """Where the value of ``path`` stands, or its nearest parent's key."""
         return self.values.get(path) or self.at_key(path)
 
+    def damaged(self, path: Path) -> bool:
+        """Whether something at or below ``path`` was taken out because it is wrong."""
+        return any(each[: len(path)] == path for each in self.broken | self.partial)
+
     def show(self, path: Path, value: object) -> str:
         """How a message may name the value at ``path``."""
         if path in self.hidden or not isinstance(value, str | int | float | bool):

@@ -23,57 +23,36 @@ class Unbuilt:
 
 
 _BACKENDS = ("groups.*.backends.*.", "backends.*.")
-_STRATEGIES = ("outgoingAuth.default.", "outgoingAuth.backends.*.", *(f"{b}auth." for b in _BACKENDS))
-_TYPES: tuple[str, ...] = ("unauthenticated", "pass_through", "header_injection", "token_exchange", "service_account")
-_TYPES += ("basic", "bearer", "api_key", "xaa")
-_BLOCKS = "oauth awsSts upstreamInject obo tokenExchange.subjectProviderName xaa.subjectProviderName"
-_HEALTH = "healthCheckInterval unhealthyThreshold healthCheckTimeout statusReportingInterval"
+STRATEGIES = ("outgoingAuth.default.", "outgoingAuth.backends.*.", *(f"{b}auth." for b in _BACKENDS))
+"""Where strategies stand."""
 _SHARED_REDIS = "shared state in Redis"
-_REPLICAS = "replicas and load balancing"
-_STRATEGY = "this outgoing strategy"
 
 TABLE: tuple[Unbuilt, ...] = (
-    Unbuilt("incomingAuth.authz.primaryUpstreamProvider", "claims of an upstream provider"),
     Unbuilt("outgoingAuth.source", "discovery of strategies in Kubernetes", ("inline",)),
-    *(Unbuilt(f"{at}type", _STRATEGY, _TYPES) for at in _STRATEGIES),
-    *(Unbuilt(f"{at}{block}", _STRATEGY) for at in _STRATEGIES for block in _BLOCKS.split()),
-    *(Unbuilt(f"{at}endpoints", _REPLICAS) for at in _BACKENDS),
-    *(Unbuilt(f"{at}loadBalancing", _REPLICAS) for at in _BACKENDS),
-    *(Unbuilt(f"{at}tags", "routing rules", ([],)) for at in _BACKENDS),
-    *(Unbuilt(f"{at}pool.minSize", "connections kept open in advance", (0,)) for at in _BACKENDS),
-    *(
-        Unbuilt(f"{at}pool.{key}", "validation of pooled connections")
-        for at in _BACKENDS
-        for key in ("validationInterval", "retryAttempts", "retryDelay")
-    ),
     Unbuilt("aggregation.tools.*.toolConfigRef", "references to Kubernetes objects"),
     Unbuilt("compositeTools", "composite tools", ([],)),
     Unbuilt("compositeToolRefs", "references to Kubernetes objects", ([],)),
-    *(Unbuilt(f"operational.failureHandling.{key}", "health checks") for key in _HEALTH.split()),
-    Unbuilt("operational.failureHandling.circuitBreaker", "the circuit breaker"),
+    Unbuilt("operational.failureHandling.statusReportingInterval", "reports to Kubernetes", ("30s",)),
     Unbuilt("operational.listChanged.enabled", "silence about changed lists", (True,)),
     Unbuilt("operational.listChanged.disabledWorkloads", "silence about changed lists", ([],)),
-    Unbuilt("telemetry", "telemetry"),
+    Unbuilt("telemetry.prometheusPort", "metrics on a port of their own"),
+    Unbuilt("telemetry.useLegacyAttributes", "the old names of attributes", (False,)),
     Unbuilt("optimizer", "search over tools"),
     Unbuilt("codeMode", "code mode"),
     Unbuilt("sessionStorage.provider", _SHARED_REDIS, ("memory",)),
     *(Unbuilt(f"sessionStorage.{key}", _SHARED_REDIS) for key in ("address", "db", "keyPrefix", "password")),
     Unbuilt("passthroughHeaders", "headers passed through to backends", ([],)),
-    Unbuilt("personas.*.overrides", "overrides of personas", ({},)),
     Unbuilt("personas.*.discovery", "search over tools", ("full",)),
-    Unbuilt("routing", "routing rules", ([],)),
     Unbuilt("tools", "custom tools", ({},)),
     Unbuilt("prompts", "custom prompts", ({},)),
     Unbuilt("resources", "custom resources", ({},)),
     Unbuilt("vars", "variables", ({},)),
-    Unbuilt("cache", "the cache"),
     Unbuilt("server.paths.mcp", "other paths", ("/mcp",)),
     Unbuilt("server.workers", "several processes", (1,)),
     Unbuilt("server.tls", "TLS of the listener"),
-    Unbuilt("admin", "administration"),
+    Unbuilt("admin.ui", "web pages"),
     Unbuilt("state.store", _SHARED_REDIS, ("memory",)),
     Unbuilt("state.redis", _SHARED_REDIS),
-    Unbuilt("state.keys", "sealed state"),
 )
 
 
