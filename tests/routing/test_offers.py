@@ -162,3 +162,25 @@ def test_a_tool_that_runs_as_a_task_only_is_known_as_such(revision: Revision, ex
     assert isinstance(first, Route)
     assert isinstance(second, Route)
     assert (first.tasked, second.tasked) == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "override", "expected"),
+    [
+        (None, None, False),
+        ({"idempotentHint": True}, None, True),
+        ({"idempotentHint": False}, None, False),
+        ({"idempotentHint": "true"}, None, False),
+        ({"readOnlyHint": True, "title": "idempotentHint"}, None, False),
+        ({"idempotentHint": True}, {"idempotentHint": False}, False),
+        ({}, {"idempotentHint": True}, True),
+    ],
+)
+def test_a_tool_that_may_be_called_twice_is_known_as_such(
+    annotations: dict[str, Any] | None, override: dict[str, Any] | None, expected: bool
+) -> None:
+    text = entry(Kind.TOOL, "t") if annotations is None else entry(Kind.TOOL, "t", annotations=annotations)
+    changed = Selection(overrides={"t": Override(annotations=override)} if override else {})
+    (found,) = offers(Aggregation(tools={"a": changed}), Kind.TOOL, catalog("a", tools=[text]))
+    assert isinstance(found, Route)
+    assert found.idempotent is expected

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from vmcp.config.model import Aggregation, Override, Selection
 from vmcp.routing.catalog import Kind
-from vmcp.routing.selection import chooser, globs, selection
+from vmcp.routing.selection import chooser, selection
 
 READ_ONLY = Raw(b'{"readOnlyHint":true}')
 
@@ -21,34 +21,6 @@ def admits(
 ) -> bool:
     made = chooser(Aggregation(tools={"fs": chosen}), Kind.TOOL, "fs")
     return made.admits(original, advertised, annotations, override or Override())
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [
-        ("*", ""),
-        ("get_*", "get_"),
-        ("g?t", "get"),
-        ("a[b]*", "a[b]c"),
-        ("a.b?", "a.bc"),
-        ("x", "x"),
-        ("*", "two\nlines"),
-    ],
-)
-def test_a_glob_matches(pattern: str, text: str) -> None:
-    assert globs([pattern]).match(text)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [("get_*", "Get_x"), ("g?t", "gt"), ("a[b]*", "abc"), ("a.b?", "axbc"), ("x", "x\n"), ("x*", "yx")],
-)
-def test_a_glob_does_not_match(pattern: str, text: str) -> None:
-    assert not globs([pattern]).match(text)
-
-
-def test_a_hostile_glob_and_text_stay_fast() -> None:
-    assert not globs(["*a" * 200 + "b"]).match("a" * 8192)
 
 
 @pytest.mark.parametrize(

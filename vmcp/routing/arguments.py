@@ -23,12 +23,16 @@ _SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class ArgumentMap:
-    """From advertised arguments to the backend's. ``names`` has the renamed ones only; values are JSON texts."""
+    """From advertised arguments to the backend's. ``names`` has the renamed ones only; values are JSON texts.
+
+    ``inner`` is what comes after: where a persona sees other arguments, this is from its to everybody's.
+    """
 
     names: Mapping[str, str]
     unknown: frozenset[str]
     defaults: Mapping[str, Raw]
     fixed: Mapping[str, Raw]
+    inner: "ArgumentMap | None" = None
 
     def apply(self, arguments: Mapping[str, Raw]) -> dict[str, Raw]:
         """What the backend gets. A ``null`` is a value: it does not call for the default."""
@@ -38,7 +42,7 @@ class ArgumentMap:
                 raise McpError(Code.INVALID_PARAMS, f"unknown argument '{name[:_SHOWN]}'")
             settled[self.names.get(name, name)] = value
         settled.update(self.fixed)
-        return settled
+        return settled if self.inner is None else self.inner.apply(settled)
 
 
 def gone(override: ArgumentOverride) -> bool:

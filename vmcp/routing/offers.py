@@ -127,4 +127,12 @@ def _tool(draft: _Draft) -> Route | Quarantined:
         shown_header_params=headers.shown(params, overrides),
         arguments=arguments.mapping(overrides),
         tasked=draft.at.tasks and tasks.required(draft.parts.get("execution")),
+        idempotent=_idempotent(draft.parts.get("annotations", members.EMPTY)),
     )
+
+
+def _idempotent(annotations: Raw) -> bool:
+    if b"idempotentHint" not in bytes(annotations):
+        return False
+    hints = members.split(annotations)
+    return hints is not None and bytes(hints.get("idempotentHint", b"")) == b"true"

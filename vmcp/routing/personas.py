@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vmcp.config.globs import Globs, globs
 from vmcp.config.model import Config, Group
 from vmcp.config.personas import Persona
 from vmcp.errors import Code, McpError
 from vmcp.routing.catalog import Kind
-from vmcp.routing.selection import Globs, globs
 from vmcp.routing.table import Face, Route
 
 PREFIX = "persona/"
@@ -57,7 +57,7 @@ class Personas:
     """All personas of a config."""
 
     def __init__(self, config: Config) -> None:
-        self._views = {name: _view(persona, config) for name, persona in config.personas.items()}
+        self._views = {name: view(persona, config) for name, persona in config.personas.items()}
 
     def choose(self, face: Face, asked: str | None, claims: Mapping[str, Any]) -> View | None:
         """The view of a caller with ``claims`` who comes to ``face`` and asks for the persona ``asked`` (None: for none).
@@ -88,7 +88,13 @@ def _unknown(name: str | None) -> McpError:
     return McpError(Code.PERSONA_NOT_FOUND, text, vmcp_code=Code.PERSONA_NOT_FOUND)
 
 
-def _view(persona: Persona, config: Config) -> View:
+def dressing(config: Config) -> tuple[View, ...]:
+    """The views of the personas that show tools in their own way."""
+    return tuple(view(persona, config) for persona in config.personas.values() if persona.overrides)
+
+
+def view(persona: Persona, config: Config) -> View:
+    """What ``persona`` lets through."""
     include = None if persona.include is None else globs(persona.include)
     return View(persona, frozenset(group(persona, config).backends), include, globs(persona.exclude))
 

@@ -4,38 +4,14 @@ The rule: a selection only takes away. Order: ``excludeAllTools``, no entry (``d
 ``exclude``, ``filter``, ``readOnlyOnly``; each is asked only if the one before let the entry pass.
 """
 
-import fnmatch
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from msgspec import Raw
 
+from vmcp.config.globs import Globs, globs
 from vmcp.config.model import Aggregation, Override, Selection
 from vmcp.routing import members
 from vmcp.routing.catalog import Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Globs:
-    """Patterns with ``*`` and ``?``; every other character means itself."""
-
-    exact: frozenset[str]
-    patterns: tuple[re.Pattern[str], ...]
-
-    def match(self, text: str) -> bool:
-        """Whether one of them matches the whole of ``text``."""
-        return text in self.exact or any(pattern.match(text) for pattern in self.patterns)
-
-
-def globs(texts: Iterable[str]) -> Globs:
-    """Compile patterns. ``fnmatch`` makes expressions without backtracking over stars (Python ≥ 3.9)."""
-    wild = {text for text in texts if "*" in text or "?" in text}
-    compiled = tuple(re.compile(fnmatch.translate(text.replace("[", "[[]"))) for text in sorted(wild))
-    return Globs(frozenset(texts) - wild, compiled)
-
-
-NONE = globs(())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,17 @@
 The rule: what may be called is what ``routes`` has, and ``resource_route`` finds nothing that a selection took away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from vmcp.config.globs import Globs
 from vmcp.routing.arguments import ArgumentMap
 from vmcp.routing.catalog import Kind
-from vmcp.routing.selection import Globs
+from vmcp.routing.lock import Drift
 from vmcp.routing.templates import Template
 
 
@@ -24,13 +25,25 @@ class HeaderParam:
     path: tuple[str, ...]
 
 
+class Dress(Protocol):
+    """What a tool that a persona shows in its own way (``routing.dressing``) is to everybody else."""
+
+    @property
+    def text(self) -> bytes:
+        """The JSON text that they see in a list."""
+
+    def effective(self, given: Any) -> Any:
+        """The arguments of a call (None: it has none) as they are meant: under the names that all know, filled in."""
+
+
 class Route(msgspec.Struct, frozen=True):
     """One advertised thing and where it really is. A struct, because thousands are made at once (a tenth of a dataclass's time).
 
     ``modern`` and ``handshake`` are the JSON texts that the two eras of clients see in lists (mostly the same object).
     ``listed`` false means hidden: not listed, not callable directly. ``header_params`` are under the backend's own argument
     names, ``shown_header_params`` under the advertised ones. ``tasked``: its backend does it as a task of
-    2025-11-25 or not at all.
+    2025-11-25 or not at all. ``idempotent``: it is annotated so; to call it twice does what calling it once does.
+    ``worn``: a persona shows it otherwise, maybe under another name; ``name`` is that by which policies and limits know it.
     """
 
     kind: Kind
@@ -44,6 +57,8 @@ class Route(msgspec.Struct, frozen=True):
     shown_header_params: tuple[HeaderParam, ...] = ()
     arguments: ArgumentMap | None = None
     tasked: bool = False
+    idempotent: bool = False
+    worn: Dress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,25 @@ class TemplateRoute:
     barred: Globs
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call asks for: ``name`` is the advertised name or URI. ``values`` are made when a condition wants them."""
+
+    method: str
+    name: str
+    values: Callable[[], Mapping[str, Any]]
+
+
+class Rules(Protocol):
+    """The routing rules of a face (``routing.steering``)."""
+
+    def aim(self, asked: Asked, route: Route) -> Route:
+        """``route``, or the same thing at another backend."""
+
+    def reach(self, asked: Asked) -> Route | None:
+        """Who shall be asked for a URI that nobody lists."""
+
+
 Hidden = Mapping[Kind, Mapping[tuple[str, str], Route]]
 
 _NOTHING_HIDDEN: Hidden = MappingProxyType({kind: MappingProxyType({}) for kind in Kind})
@@ -77,7 +111,7 @@ class Face:
     """What a client sees at one path. ``routes`` has what may be called, ``listing`` what is listed, in its order.
 
     ``hidden`` has, by (backend, original name), what only composite tools may reach. ``templates`` are in the order of asking.
-    ``backends`` are all that it serves, whether they have answered or not.
+    ``backends`` are all that it serves, whether they have answered or not. ``dressed`` is what personas see in its place.
     """
 
     path: str
@@ -92,15 +126,18 @@ class Face:
     hidden: Hidden = field(default_factory=lambda: _NOTHING_HIDDEN)
     templates: tuple[TemplateRoute, ...] = ()
     backends: frozenset[str] = frozenset()
+    rules: Rules | None = None
+    dressed: "Mapping[str, Face]" = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """All faces by path, as of one config and one set of catalogs."""
+    """All faces by path, as of one config and one set of catalogs. ``drifts``: what is not as it was locked."""
 
     number: int
     config_digest: str
     faces: Mapping[str, Face]
+    drifts: tuple[Drift, ...] = ()
 
 
 def resource_route(face: Face, uri: str) -> Route | None:

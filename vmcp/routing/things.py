@@ -18,8 +18,9 @@ _KINDS = {Kind.TOOL: "Tool", Kind.PROMPT: "Prompt", Kind.RESOURCE: "Resource", K
 
 
 def thing(route: Route) -> Thing:
-    """What is behind ``route``, by its advertised name and with its advertised annotations."""
-    hints = MappingProxyType(_hints(route.modern) if route.kind is Kind.TOOL else {})
+    """What is behind ``route``, by its advertised name and with its advertised annotations, whatever a persona shows instead."""
+    text = route.modern if route.worn is None else route.worn.text
+    hints = MappingProxyType(_hints(text) if route.kind is Kind.TOOL else {})
     return Thing(_KINDS[route.kind], route.name, route.backend, route.original, hints)
 
 
