@@ -323,6 +323,39 @@ def test_a_rotation_that_fails_goes_on_with_the_old_file(tmp_path: Path, caplog:
     assert proof(path).faults == []
 
 
+def test_a_log_that_is_deleted_goes_on_in_a_new_file_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    with writing(path) as log:
+        put(log, 5)
+        until(lambda: log.load == 0)
+        path.unlink()
+        put(log, 5, 5)
+        until(lambda: log.load == 0)
+        put(log, 5, 10)
+    assert "the audit log was deleted while it was written" in [record.message for record in caplog.records]
+    assert [r["n"] for r in records(path) if "n" in r] == list(range(5, 15))
+    assert [fault.what for fault in proof(path).faults] == ["the file before this one was deleted while it was written"]
+
+
+def test_while_something_else_is_in_the_place_of_a_deleted_log_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with writing(path) as log:
+        put(log, 5)
+        until(lambda: log.load == 0)
+        path.unlink()
+        os.mkfifo(path)
+        put(log, 5, 5)
+        until(lambda: log.failing is not None)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        until(lambda: log.failing == "another file is in the place of the log")
+        os.close(reader)
+        path.unlink()
+        until(lambda: log.load == 0 and log.failing is None)
+    assert [r["n"] for r in records(path) if "n" in r] == list(range(5, 10)), "what waited is not lost"
+
+
 def test_the_head_has_one_length() -> None:
     assert len(b'{"seq":%d,"hash":"%b","seal":"%b"}' % (10**17, b"0" * 64, b"0" * 64)) <= HEAD_BYTES
     assert resource.getpagesize() % HEAD_BYTES == 0

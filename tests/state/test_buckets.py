@@ -84,3 +84,13 @@ def test_no_window_ever_holds_more_than_was_full_and_came_back(tokens: int, peri
     for index, first in enumerate(taken):
         for count, last in enumerate(list(taken)[index:], start=1):
             assert count <= tokens + (last - first) / period * tokens + 1e-3
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(["ann", "bob"]), st.floats(0, 30)), max_size=40))
+def test_one_bucket_alone_is_taken_from_as_among_several(steps: list[tuple[str, float]]) -> None:
+    clock = [0.0]
+    alone, among = Buckets(lambda: clock[0], most=1), Buckets(lambda: clock[0], most=1)
+    for who, pause in steps:
+        clock[0] += pause
+        assert alone.take_one(THREE, who) == among.take([(THREE, who)])
+        assert len(alone) == len(among) <= 1

@@ -8,6 +8,7 @@ Beside the log lies its head (``FILE.head``), which says where the log ends and 
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -16,6 +17,7 @@ import queue
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +26,7 @@ from typing import Any, Final
 
 import msgspec
 
-from vmcp.errors import VmcpError
+from vmcp.errors import CannotStart
 from vmcp.state.chain import HEAD_BYTES, START, Chain, Place, place_of, read_head
 
 log = logging.getLogger("vmcp.audit")
@@ -33,6 +35,8 @@ MOST_RECORDS: Final = 10_000
 MOST_BYTES: Final = 16 << 20
 RESERVE: Final = 0.9
 """From here on the queue only takes what is vital: refusals, denials and failures go before successes."""
+_CROWD: Final = MOST_RECORDS // 2
+_CROWD_BYTES: Final = MOST_BYTES // 2
 LINGER: Final = 0.005
 """Seconds that a record waits for others, which are written with it."""
 RETRY: Final = 0.25
@@ -43,8 +47,10 @@ _TAIL: Final = 4 << 20
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 
-class AuditUnavailable(VmcpError):
-    """The log cannot be opened; the text says why and what to do."""
+class AuditUnavailable(CannotStart):
+    """The log cannot be opened."""
+
+    code = 73
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +78,14 @@ class AuditLog:
     def __init__(self, sink: Sink, facts: Mapping[str, Any]) -> None:
         self.failing: str | None = None
         """Why nothing can be written at the moment."""
+        self.crowded = False
+        """Whether the queue was rather full when the last record came; then it is worth to look at ``load``."""
         self.dropped = 0
         self._file = _File(sink)
         self._facts = facts
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._waiting: deque[bytes] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._asleep = False  # whether the thread has to be woken
         self._put = self._put_bytes = 0  # written by the loop only
         self._taken = self._taken_bytes = 0  # written by the thread only
         self._reported = 0
@@ -95,22 +105,24 @@ class AuditLog:
 
     def put(self, body: bytes, *, vital: bool) -> None:
         """Have a record written. One for which there is no room is counted and dropped."""
-        if self.load >= (1.0 if vital else RESERVE):
+        self.crowded = self._put - self._taken >= _CROWD or self._put_bytes - self._taken_bytes >= _CROWD_BYTES
+        if self.crowded and self.load >= (1.0 if vital else RESERVE):
             if self.dropped == self._reported:
-                log.error(
-                    "audit records are dropped", extra={"why": self.failing or "they come faster than they are written"}
-                )
+                log.error("audit records are dropped", extra={"why": self.failing or "they come too fast"})
             self.dropped += 1
             return
         self._put += 1
         self._put_bytes += len(body)
-        self._queue.put(body)
+        self._waiting.append(body)
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
 
     def close(self, patience: float) -> None:
         """Write what there is and end, within so many seconds."""
         self._closing.set()
         if self._thread.is_alive():
-            self._queue.put(None)
+            self._bell.put(None)
             self._thread.join(patience)
         if self._thread.is_alive() or self._put > self._taken:
             log.error("audit records are lost", extra={"records": self._put - self._taken, "why": self.failing})
@@ -133,23 +145,20 @@ class AuditLog:
 
     def _next(self) -> list[bytes] | None:
         """What is to be written next; None at the end."""
-        try:
-            first = self._queue.get(timeout=CHECKPOINT_SECONDS)
-        except queue.Empty:
-            return []
-        if first is None:
-            return None
-        if not self._closing.is_set():
+        waiting, closing = self._waiting, self._closing.is_set
+        if not waiting:
+            self._asleep = True
+            # (What has come before that was said rings no bell.)
+            if not waiting and not closing():
+                with contextlib.suppress(queue.Empty):
+                    self._bell.get(timeout=CHECKPOINT_SECONDS)
+            self._asleep = False
+        if not waiting:
+            return None if closing() else []
+        if not closing():
             time.sleep(LINGER)
-        batch = [first]
-        with contextlib.suppress(queue.Empty):
-            while len(batch) < BATCH:
-                more = self._queue.get_nowait()
-                if more is None:
-                    self._queue.put(None)
-                    break
-                batch.append(more)
-        return batch
+        # Nobody else takes, so what is there now will be.
+        return [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
 
     def _write(self, batch: list[bytes]) -> None:
         dropped = self.dropped
@@ -158,6 +167,8 @@ class AuditLog:
             self._reported = dropped
         if batch:
             self._store(batch)
+            if self._file.deleted:
+                self._renewed()
         self._taken += len(batch)
         self._taken_bytes += sum(map(len, batch))
         self._since += len(batch)
@@ -210,6 +221,12 @@ class AuditLog:
         log.info("audit checkpoint", extra={"seq": end.seq, "hash": end.hash.decode()})
         self._since, self._checked = 0, time.monotonic()
 
+    def _renewed(self) -> None:
+        """Say in the new file that there was another one before."""
+        self._file.deleted = False
+        log.error("the audit log was deleted while it was written")
+        self._tell("audit_start", {**self._facts, **self._file.found(), "file": "deleted"})
+
     def _rotate(self) -> None:
         try:
             self._file.rotate()
@@ -234,6 +251,8 @@ class _File:
         self._head: int | None = None
         self._plain = False
         self._size = 0
+        self.deleted = False
+        """Whether the file was taken away, and what was written since stands in a new one."""
         with _explained(sink.path):
             self._fd = os.dup(1) if sink.path is None else self._open(sink.path)
         place = START
@@ -305,11 +324,12 @@ class _File:
         if self._torn:
             self._pending += b"\n"
             self._torn = b""
-        for body in bodies:
-            self._pending += self._chain.add(body)
+        self._pending += self._chain.add(*bodies)
 
     def flush(self) -> None:
         """Write what is pending; what could not be written stays so. Raises ``OSError``."""
+        if self._plain and os.fstat(self._fd).st_nlink == 0:
+            self._renew()
         while self._pending:
             count = os.write(self._fd, bytes(self._pending[: 1 << 20]))
             self._size += count
@@ -318,6 +338,17 @@ class _File:
             os.fsync(self._fd)
         if self._head is not None:
             os.pwrite(self._head, self._chain.head(), 0)
+
+    def _renew(self) -> None:
+        """Begin a new file in the place of one that was deleted. Raises ``OSError``."""
+        assert self._sink.path is not None
+        fd = os.open(self._sink.path, _FLAGS | os.O_NONBLOCK, 0o600)  # a pipe without a reader would keep us
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
+            os.close(fd)
+            raise PermissionError(errno.EPERM, "another file is in the place of the log")
+        os.close(self._fd)
+        self._fd, self._size, self._head_state, self.deleted = fd, facts.st_size, "", True
 
     def rotate(self) -> None:
         """Begin a new file. Raises ``OSError``, and then goes on with the one that there is."""

@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256 as _sha256
 from typing import Final
 
 import msgspec
@@ -41,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     type: str = ""
     chain: str = "sha256"
     head: str = "found"
+    file: str = ""
     torn: str | None = None
 
 
@@ -58,15 +60,27 @@ class Chain:
     """Hangs records on the one before. Mutable; one writer."""
 
     def __init__(self, end: Place, key: bytes | None) -> None:
-        self.end = end
+        self._seq = end.seq
+        self._prev = end.hash.decode()
         self._key = key
 
-    def add(self, body: bytes) -> bytes:
-        """``body``, a JSON object with members, as the next line of the log."""
-        seq = self.end.seq + 1
-        text = b'%b,"seq":%d,"prev":"%b"' % (body[:-1], seq, self.end.hash)
-        self.end = Place(seq, digest(text, self._key))
-        return b'%b,"hash":"%b"}\n' % (text, self.end.hash)
+    @property
+    def end(self) -> Place:
+        """The last record."""
+        return Place(self._seq, self._prev.encode())
+
+    def add(self, *bodies: bytes) -> bytes:
+        """``bodies``, JSON objects with members, as the next lines of the log."""
+        seq, prev, key = self._seq, self._prev, self._key
+        lines: list[bytes] = []
+        for body in bodies:
+            seq += 1
+            text = body[:-1] + f',"seq":{seq},"prev":"{prev}"'.encode()
+            prev = _sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
+            lines.append(text)
+            lines.append(f',"hash":"{prev}"}}\n'.encode())
+        self._seq, self._prev = seq, prev
+        return b"".join(lines)
 
     def head(self) -> bytes:
         """The end as it is kept beside the log: always of one length, so that it is written over in place."""
@@ -180,6 +194,8 @@ class Proof:
             yield "the log was continued without its head: what was cut off before it would not be seen"
         if told.type == "audit_start" and told.head == "ahead":
             yield "the log had been cut or changed when it was continued here"
+        if told.type == "audit_start" and told.file == "deleted":
+            yield "the file before this one was deleted while it was written"
         if told.type == "audit_gap":
             self.notes.append("there is a gap record: some events could not be written")
 

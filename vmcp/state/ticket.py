@@ -6,6 +6,7 @@ whoever opens it compares both. A text that cannot be opened is None, whatever i
 
 import base64
 import binascii
+import contextlib
 import secrets
 from typing import Final
 
@@ -20,12 +21,13 @@ _PURPOSE: Final = b"vmcp requestState 1"
 
 
 class Seal:
-    """AES-256-GCM under one key: of 32 bytes, or one that lives as long as the process."""
+    """AES-256-GCM under one key: of 32 bytes, or one that lives as long as the process. ``older`` keys only open."""
 
-    def __init__(self, key: bytes | None = None) -> None:
-        if key is not None and len(key) != _KEY:
+    def __init__(self, key: bytes | None = None, *older: bytes) -> None:
+        given = (key if key is not None else secrets.token_bytes(_KEY), *older)
+        if any(len(each) != _KEY for each in given):
             raise ValueError(f"the key of a seal has {_KEY} bytes")
-        self._cipher = AESGCM(key if key is not None else secrets.token_bytes(_KEY))
+        self._cipher, *self._older = map(AESGCM, given)
 
     def wrap(self, text: bytes, aad: bytes) -> str:
         """``text`` sealed, in letters that a header can carry. ``aad`` is the purpose, and is not in it."""
@@ -40,9 +42,12 @@ class Seal:
             # Several spellings can mean the same bytes: only the one that was given out counts.
             if len(sealed) < _NONCE + _TAG or base64.urlsafe_b64encode(sealed).rstrip(b"=") != said:
                 return None
-            return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], aad)
-        except (UnicodeEncodeError, binascii.Error, InvalidTag):
+        except (UnicodeEncodeError, binascii.Error):
             return None
+        for cipher in (self._cipher, *self._older):
+            with contextlib.suppress(InvalidTag):
+                return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], aad)
+        return None
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
