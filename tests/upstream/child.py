@@ -7,6 +7,7 @@ a step is a list, the name of a function below and its arguments. JOURNAL gets a
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -128,13 +129,61 @@ def offspring(told: Told) -> None:
     note(grandchild=grandchild.pid)
 
 
+def escapee(told: Told, streams: bool = False) -> None:
+    """A grandchild in a session of its own, which does not hear SIGTERM; it may hold our streams."""
+    words = [sys.executable, "-I", "-S", "-c", STUBBORN_SLEEPER.replace("print(1, flush=True)", "os.write(9, b'1')")]
+    words[-1] = "import os; " + words[-1]
+    reading, writing = os.pipe()
+    os.dup2(writing, 9)
+    closed = None if streams else subprocess.DEVNULL
+    grandchild = subprocess.Popen(
+        words, stdin=closed, stdout=closed, stderr=closed, start_new_session=True, pass_fds=[9]
+    )
+    os.read(reading, 1)
+    note(grandchild=grandchild.pid)
+
+
+def orphan(told: Told) -> None:
+    """A grandchild of a grandchild that is gone, in a session of its own, as a daemon makes itself."""
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            note(grandchild=os.getpid())
+            time.sleep(60)
+        os._exit(0)
+    os.wait()
+
+
+def confess(told: Told) -> None:
+    """What the kernel says of us."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    limits = {
+        name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("DATA", "NOFILE", "NPROC", "CORE")
+    }
+    files = sorted(int(each.name) for each in Path("/proc/self/fd").iterdir() if each.exists())
+    note(status=status, limits=limits, files=files, session=os.getsid(0))
+
+
+def gorge(told: Told, size: int) -> None:
+    """Take memory; say so if there is not as much."""
+    try:
+        bytearray(size)
+    except MemoryError:
+        note(hungry=True)
+
+
 def heir(told: Told) -> None:
     """A grandchild that holds all of our streams open."""
     note(grandchild=subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]).pid)
 
 
 STEPS: Mapping[str, Callable[..., None]] = {
-    step.__name__: step for step in (say, frame, write, leave, mute, deaf, stall, stubborn, offspring, heir)
+    step.__name__: step
+    for step in (
+        *(say, frame, write, leave, mute, deaf, stall, stubborn),
+        *(offspring, escapee, orphan, heir, confess, gorge),
+    )
 }
 
 

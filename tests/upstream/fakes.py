@@ -17,6 +17,7 @@ from typing import Any
 from tests.upstream.badserver import Peer, serving
 from tests.upstream.child import answers, failure, fill
 from vmcp.config.model import PoolSpec, Timeouts
+from vmcp.config.processes import ProcessSpec
 from vmcp.tasks import Nest
 from vmcp.upstream import stdio
 from vmcp.upstream.endpoint import endpoint
@@ -68,8 +69,11 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def spawned(journal: Path, script: Script, env: Mapping[str, str] | None = None) -> AsyncIterator[StdioWire]:
-    wire = await stdio.spawn("time", command(journal, script), env or {}, None)
+async def spawned(
+    journal: Path, script: Script, env: Mapping[str, str] | None = None, spec: ProcessSpec | None = None
+) -> AsyncIterator[StdioWire]:
+    program = stdio.Program(command(journal, script), env or {}, spec=spec or ProcessSpec())
+    wire = await stdio.spawn("time", program)
     try:
         yield wire
     finally:

@@ -40,8 +40,8 @@ from vmcp.errors import Code, McpError, Overdue, Unavailable
 from vmcp.protocol.jsonrpc import encode
 from vmcp.protocol.revisions import Revision
 from vmcp.routing.catalog import Kind
-from vmcp.upstream import backend as module
 from vmcp.upstream import connector, handshake
+from vmcp.upstream import control as module
 from vmcp.upstream.backend import Status
 
 CHANGED = notice("notifications/tools/list_changed")

@@ -24,7 +24,7 @@ from vmcp.config.model import PoolSpec, Timeouts, TlsSpec
 from vmcp.errors import Code
 from vmcp.upstream.dial import _alternate, dial, why
 from vmcp.upstream.endpoint import BadEndpoint, endpoint, tls_context
-from vmcp.upstream.http1 import UnsentOverdue, UnsentUnavailable
+from vmcp.upstream.faults import UnsentOverdue, UnsentUnavailable
 from vmcp.upstream.pool import Pool
 
 NOW = datetime.datetime.now(datetime.UTC)

@@ -13,7 +13,7 @@ import pytest
 from tests.upstream.badserver import Peer, Script, ok, serving, until
 from vmcp.config.model import PoolSpec, Timeouts
 from vmcp.errors import Code, Overdue, Unavailable, VmcpError, WireError
-from vmcp.upstream import http1
+from vmcp.upstream import faults, http1
 from vmcp.upstream.endpoint import endpoint
 from vmcp.upstream.pool import Pool
 
@@ -229,7 +229,7 @@ async def test_a_fresh_connection_closed_without_answer_says_so(ending: str) -> 
         with pytest.raises(Unavailable, match="before an answer") as caught:
             await post(pool)
         assert caught.value.vmcp_code == Code.TRANSPORT_CLOSED
-        assert not isinstance(caught.value, http1.Unsent | http1.Dropped)
+        assert not isinstance(caught.value, faults.Unsent | faults.Dropped)
 
 
 async def test_a_head_request_has_no_body_whatever_its_length_says() -> None:
@@ -458,7 +458,7 @@ async def test_a_deadline_ends_the_call_and_says_which(script, how, timeouts, wh
         with pytest.raises(Overdue) as caught:
             await how(pool)
         assert (caught.value.which, caught.value.seconds) == (which, seconds)
-        assert not isinstance(caught.value, http1.Unsent)
+        assert not isinstance(caught.value, faults.Unsent)
         assert seconds - 0.005 <= loop.time() - began < 3
         assert (pool.active, pool.idle) == (0, 0)
 
@@ -470,7 +470,7 @@ async def test_the_deadline_of_the_call_wins_if_it_is_earlier(how) -> None:  # t
         with pytest.raises(Overdue, match=r"timeouts\.total is 0\.0") as caught:
             await how(pool, loop.time() + 0.04)
         assert caught.value.which == "timeouts.total"
-        with pytest.raises(http1.UnsentOverdue, match=r"timeouts\.total"):
+        with pytest.raises(faults.UnsentOverdue, match=r"timeouts\.total"):
             await how(pool, loop.time() - 1)
 
 

@@ -15,7 +15,8 @@ from tests.upstream.badserver import BadServer, Peer, Script, ok, serving, until
 from vmcp.config.model import PoolSpec, Timeouts
 from vmcp.errors import Code, Overdue, Unavailable, WireError
 from vmcp.upstream.endpoint import endpoint
-from vmcp.upstream.http1 import Connection, Dropped, Unsent, UnsentOverdue, UnsentUnavailable
+from vmcp.upstream.faults import Dropped, Unsent, UnsentOverdue, UnsentUnavailable
+from vmcp.upstream.http1 import Connection
 from vmcp.upstream.pool import Pool
 
 FAST = Timeouts(connect=5, first_byte=5, total=5, idle_stream=5)

@@ -6,6 +6,7 @@ Rule: nothing is connected here; a link is only what was negotiated on it.
 import itertools
 import json
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from msgspec import Raw
 
 from tests.server.peers import MemoryWire, Server
 from tests.upstream.fakes_backend import FACE, Deaf
-from vmcp.call import Call, Identity, Peer, Trail
-from vmcp.config.model import Allow, BackendSpec, Isolation
+from vmcp.call import Call, Identity, Peer, Trail, refine
+from vmcp.config.globs import globs
+from vmcp.config.model import Allow, BackendSpec, Isolation, Retry, Timeouts
 from vmcp.errors import McpError, Overdue, Unavailable
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.routing.table import RoutingTable
@@ -149,6 +151,39 @@ async def test_what_of_a_call_goes_along() -> None:
     assert (quiet.level, quiet.deadline) == (None, 20.0)
     assert quiet.notify is not None
     await quiet.notify("notifications/message", {})
+
+
+def test_the_limits_of_a_tool_go_along_with_its_calls_alone() -> None:
+    slow = Timeouts(total=500.0, place="timeouts.tools[slow_*]")
+    spec = replace(SPEC, timeouts=Timeouts(total=40.0, tools=((globs(["slow_*"]), slow),)))
+
+    def asked(method: str, name: str, tool: str | None = None) -> tuple[str, float]:
+        outgoing = Outgoing({}, name, tool=tool)
+        ask = sending.ask_of(spec, refine(call(), method=method, deadline=inf), outgoing, 10.0)
+        assert ask.limits is not None
+        return ask.limits.place, ask.deadline
+
+    assert asked("tools/call", "slow_one") == ("timeouts.tools[slow_*]", 510.0)
+    assert asked("tools/call", "other") == ("timeouts", 50.0)
+    assert asked("prompts/get", "slow_one") == ("timeouts", 50.0)
+    assert asked("tasks/result", "t-1", "slow_one") == ("timeouts.tools[slow_*]", 510.0)
+
+
+def test_whoever_has_less_time_than_the_limits_give_gets_no_more_by_progress() -> None:
+    ask = sending.ask_of(SPEC, refine(call(), deadline=20.0), Outgoing({}), 15.0)
+    assert ask.limits is not None
+    assert (ask.deadline, ask.limits.total, ask.limits.longest) == (20.0, 5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("retry", "idempotent", "again"),
+    [("reads", True, False), ("idempotent", False, False), ("idempotent", True, True)],
+)
+def test_a_tool_is_called_again_only_if_it_says_that_it_may_and_the_config_too(
+    retry: Retry, idempotent: bool, again: bool
+) -> None:
+    ask = sending.ask_of(replace(SPEC, retry=retry), call(), Outgoing({}, "t", idempotent=idempotent), 0.0)
+    assert ask.again is again
 
 
 @pytest.mark.parametrize(

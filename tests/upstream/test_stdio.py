@@ -19,11 +19,13 @@ from tests.upstream.fakes import Script, alive, command, journal_of, soon, spawn
 from vmcp.errors import Code, Overdue, Unavailable
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Message
-from vmcp.upstream import inbox, stdio
-from vmcp.upstream.stdio import StdioWire
+from vmcp.upstream import complaints, inbox, stdio
+from vmcp.upstream.stdio import Program, StdioWire
 from vmcp.upstream.wire import Outgoing
 
 PONG = ["say", result({})]
+FLOOD = int(os.environ.get("VMCP_STDERR_FLOOD", "24"))
+"""Megabytes."""
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -65,7 +67,7 @@ async def test_a_child_gets_the_listed_environment_and_nothing_else_of_ours(jour
 
 
 async def test_a_child_leads_a_process_group_of_its_own_and_stands_where_it_was_told(journal: Path) -> None:
-    wire = await stdio.spawn("time", command(journal, {}), {}, str(journal.parent))
+    wire = await stdio.spawn("time", Program(command(journal, {}), cwd=str(journal.parent)))
     await until(lambda: bool(journal_of(journal, "pid")))
     await wire.close()
     [pid], [group], [cwd] = (journal_of(journal, key) for key in ("pid", "group", "cwd"))
@@ -93,10 +95,14 @@ async def test_what_is_no_program_is_refused_with_what_to_do(tmp_path: Path) -> 
             str(tmp_path / "nowhere"),
             f"its working directory '{tmp_path / 'nowhere'}' does not exist",
         ),
-        ([command(plain, {})[0]], str(plain), "Not a directory"),
+        (
+            [command(plain, {})[0]],
+            str(plain),
+            f"its working directory '{plain}' cannot be entered: Not a directory",
+        ),
     ]:
         with pytest.raises(Unavailable) as refused:
-            await stdio.spawn("time", words, {}, cwd)
+            await stdio.spawn("time", Program(words, cwd=cwd))
         assert why in refused.value.why
         assert refused.value.vmcp_code == Code.CONNECTION_FAILED
 
@@ -104,7 +110,7 @@ async def test_what_is_no_program_is_refused_with_what_to_do(tmp_path: Path) -> 
 async def test_a_missing_npx_says_to_install_node() -> None:
     for program, hint in {"npx": "install Node.js", "uvx": "install uv", "docker": "install Docker"}.items():
         with pytest.raises(Unavailable, match=hint):
-            await stdio.spawn("time", [program], {"PATH": "/nowhere"}, None)
+            await stdio.spawn("time", Program([program], {"PATH": "/nowhere"}))
 
 
 @pytest.mark.parametrize("env", [{"A": "b\0c"}, {"A=B": "c"}], ids=["NUL in a value", "sign in a name"])
@@ -224,7 +230,7 @@ async def test_an_answer_in_time_is_taken_and_a_late_one_dropped(journal: Path) 
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
-def test_a_line_may_come_in_any_pieces(end: bytes) -> None:
+async def test_a_line_may_come_in_any_pieces(end: bytes) -> None:
     line = '{"jsonrpc":"2.0","method":"grüße/\U0001f600"}'.encode() + end
     for cut in range(len(line) + 1):
         found: list[str] = []
@@ -238,7 +244,7 @@ def test_a_line_may_come_in_any_pieces(end: bytes) -> None:
 async def test_what_is_no_message_is_skipped_and_logged(journal: Path, caplog: pytest.LogCaptureFixture) -> None:
     garbage = "Server started on stdio \x1b[0m\nnull\n[]\n{\n17\n\n   \n"
     script: Script = {"start": [["write", 1, garbage]], "ping": [["write", 1, "debug: got ping\n"], PONG]}
-    with caplog.at_level(logging.WARNING, "vmcp.upstream.inbox"):
+    with caplog.at_level(logging.WARNING, "vmcp.upstream.stdio"):
         async with spawned(journal, script) as wire:
             assert await listened(wire) == ([], b"{}")
     lines = [record.__dict__["text"] for record in caplog.records]
@@ -267,11 +273,32 @@ async def test_a_child_that_writes_behind_heads_is_answered_alike(journal: Path)
     assert journal_of(journal, "told")[1]["params"] == {"cursor": "ü"}
 
 
+async def test_a_child_that_babbles_is_not_well_for_a_while(journal: Path) -> None:
+    few, many = (["write", 1, "garbage\n \n", count] for count in (stdio.NOISE, stdio.NOISE + 1))
+    async with spawned(journal, {"ping": [few, PONG], "again": [many, PONG]}) as wire:
+        await listened(wire)
+        assert wire.wrong == ""
+        await wire.exchange(ask(2, "again"), None, soon())
+        assert wire.wrong == "it wrote more than 100 lines in a row that are no JSON-RPC"
+        assert wire.facts()["garbage"] == 2 * stdio.NOISE + 1
+
+
 async def test_endless_garbage_fills_no_log(journal: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "vmcp.upstream.inbox"):
+    with caplog.at_level(logging.WARNING, "vmcp.upstream.stdio"):
         async with spawned(journal, {"ping": [["write", 1, "garbage\n", 5000], PONG]}) as wire:
             assert await listened(wire) == ([], b"{}")
-    assert len(caplog.records) == inbox.MAX_GARBAGE
+    assert complaints.LINES <= len(caplog.records) < 2500
+
+
+async def test_what_was_left_out_of_the_log_is_told_there(caplog: pytest.LogCaptureFixture) -> None:
+    wire = StdioWire("time")
+    with caplog.at_level(logging.WARNING, "vmcp.upstream.stdio"):
+        wire.pipe_data_received(1, b"garbage\n" * (complaints.LINES + 7))
+        wire._pace._since -= 1.0
+        wire.pipe_data_received(1, b"more\n")
+    *_, left_out, more = caplog.records
+    assert (left_out.message, left_out.__dict__["lines"]) == ("lines that are no JSON-RPC left out", 7)
+    assert more.__dict__["text"] == "more"
 
 
 async def test_a_message_of_several_megabytes_passes(journal: Path) -> None:
@@ -299,20 +326,24 @@ async def test_a_line_just_within_the_limit_does_not(journal: Path, monkeypatch:
 # --- stderr
 
 
-async def test_a_megabyte_of_stderr_blocks_nothing_and_only_the_last_lines_are_kept(journal: Path) -> None:
-    line = "x" * 99 + "\n"
-    async with spawned(journal, {"ping": [["write", 2, line, 10_500], ["write", 2, "the last\n"], PONG]}) as wire:
-        assert await listened(wire) == ([], b"{}")
-        await until(lambda: wire.stderr[-1] == "the last")
-        assert len(wire.stderr) == stdio.STDERR_LINES
+async def test_a_flood_on_stderr_blocks_nothing_and_only_the_last_of_it_is_kept(
+    journal: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flood = [["write", 2, "x" * 99 + "\n", 10_500]] * FLOOD
+    with caplog.at_level(logging.DEBUG, "vmcp.upstream.stdio"):
+        async with spawned(journal, {"ping": [*flood, ["write", 2, "the last\n"], PONG]}) as wire:
+            assert await listened(wire) == ([], b"{}")
+            await until(lambda: wire.stderr[-1] == "the last")
+            assert len(wire.stderr) == stdio.STDERR_LINES
+            assert len(wire._complaints._kept) <= 2 * complaints.KEPT
+    assert complaints.LINES <= sum(record.message == "stderr" for record in caplog.records) < FLOOD * 1000
 
 
-async def test_stderr_without_line_ends_is_bounded(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdio, "MAX_LINE", 1 << 16)
+async def test_stderr_without_line_ends_is_bounded(journal: Path) -> None:
     async with spawned(journal, {"ping": [["write", 2, "x", 1 << 20], PONG]}) as wire:
         assert await listened(wire) == ([], b"{}")
         assert await listened(wire, 2) == ([], b"{}")
-        assert len(wire._complaints._buffer) <= 1 << 17
+        assert len(wire._complaints._kept) <= 2 * complaints.KEPT + (64 << 10)
 
 
 async def test_control_characters_on_stderr_reach_no_terminal(journal: Path) -> None:
@@ -354,7 +385,6 @@ async def test_a_child_that_is_killed_says_by_what(journal: Path) -> None:
             await wire.exchange(ask(), None, soon())
 
 
-@pytest.mark.parametrize("anyio_backend", [("asyncio", {})], ids=["asyncio"])  # uvloop holds the writing end as well
 async def test_a_child_that_closes_its_stdout_fails_the_call(journal: Path) -> None:
     async with spawned(journal, {"ping": [["mute"]]}) as wire:
         with pytest.raises(Unavailable, match="the process closed its output"):
@@ -377,7 +407,7 @@ async def test_a_child_that_never_reads_is_ended(journal: Path, monkeypatch: pyt
         with pytest.raises(Overdue) as stalled:
             await wire.exchange(ask(2), None, soon())
         assert stalled.value.which == "stdin write stall"
-        await until(wire.on_exit.is_set)
+        await until(lambda: wire.exited)
         with pytest.raises(Unavailable, match="SIGKILL"):
             await wire.exchange(ask(3), None, soon())
 
@@ -391,6 +421,18 @@ async def test_a_call_waits_for_a_child_that_does_not_read_no_longer_than_its_de
                 await wire.exchange(ask(2), None, soon(0.05))
         assert not wire._pending
         os.kill(journal_of(journal, "pid")[0], signal.SIGKILL)
+
+
+async def test_who_waits_for_a_child_that_ends_meanwhile_is_told_so(journal: Path) -> None:
+    async with spawned(journal, {"start": [["deaf"]]}) as wire, asyncio.TaskGroup() as group:
+        await until(lambda: bool(journal_of(journal, "pid")))
+        await wire.tell(b"x" * (3 << 20), ())
+        waiting = group.create_task(_failure(wire))
+        await until(lambda: 1 in wire._pending)
+        os.kill(journal_of(journal, "pid")[0], signal.SIGKILL)
+        await until(lambda: wire.exited)
+        wire.resume_writing()
+    assert "SIGKILL" in waiting.result().why
 
 
 async def test_a_child_that_reads_again_in_time_goes_on(journal: Path) -> None:
@@ -463,9 +505,9 @@ async def _failure(wire: StdioWire) -> Unavailable:
     return failed.value
 
 
-def test_a_wire_without_a_process_is_signalled_in_vain() -> None:
+async def test_a_wire_without_a_process_is_killed_in_vain() -> None:
     wire = StdioWire("time")
-    wire._signal(signal.SIGKILL)
+    wire._kill()
     assert wire.obituary() == "the process closed its output"
 
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from vmcp.errors import Overdue, Unavailable
+from vmcp.upstream.credentials import grants
 from vmcp.upstream.credentials import tokens as module
-from vmcp.upstream.credentials.grants import _life, remaining
+from vmcp.upstream.credentials.grants import remaining
 from vmcp.upstream.credentials.tokens import LONGEST, UNKNOWN, Token, Tokens
 
 
@@ -153,7 +154,7 @@ LIVES += [(None, UNKNOWN), (True, UNKNOWN), ("x", UNKNOWN), ("-5", UNKNOWN), ("Â
 
 @pytest.mark.parametrize(("said", "life"), LIVES)
 def test_how_long_a_token_lives(said: object, life: float) -> None:
-    assert _life(said) == life
+    assert grants.life(said) == life
 
 
 def test_what_is_made_of_a_callers_token_ends_with_it() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from vmcp.config.timeouts import Timeouts
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import NONE
 from vmcp.protocol.questions import Question
@@ -30,7 +31,9 @@ class Ask(msgspec.Struct, frozen=True):
     ``capabilities`` is what a backend of 2026-07-28 is told that the client can do, as JSON text. ``asker`` answers what an
     older one asks meanwhile. ``lasting``: the reply is far away on purpose (``subscriptions/listen``), so only ``deadline``
     counts; then ``on_event`` gets the notifications that come for it, instead of the link's owner. ``credential``: the caller's,
-    where the backend is asked with that of each caller.
+    where the backend is asked with that of each caller. ``limits``: of the tool or backend that is called; None where it is no
+    call. ``again``: it may be asked once more when its answer was lost, as lists and reads may anyway. ``principal`` is told only
+    where a child process may have to be started for him.
     """
 
     method: str
@@ -47,14 +50,26 @@ class Ask(msgspec.Struct, frozen=True):
     lasting: bool = False
     on_event: OnEvent | None = None
     credential: Credential | None = None
+    limits: Timeouts | None = None
+    again: bool = False
+    principal: str = ""
+    trace: Sequence[tuple[bytes, bytes]] = ()
+    """The trace that it is part of, as headers."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """What of a call goes to the backend: its params without ``_meta``, the original name, headers made of arguments."""
+    """What of a call goes to the backend: its params without ``_meta``, the original name, headers made of arguments.
+
+    ``idempotent``: its tool says that calling it twice does what calling it once does. ``tool``: for what is no call of a tool,
+    and takes as long as one.
+    """
 
     params: Mapping[str, Any]
     name: str | None = None
     param_headers: Sequence[tuple[bytes, bytes]] = ()
+    idempotent: bool = False
+    tool: str | None = None
+    trace: Sequence[tuple[bytes, bytes]] = ()
 
 
 def without_logs(notify: Notify) -> Notify:

@@ -15,7 +15,7 @@ from vmcp.config.outgoing import PER_USER
 from vmcp.errors import Code, McpError, Unavailable
 from vmcp.protocol.revisions import MODERN
 from vmcp.tasks import Nest
-from vmcp.upstream import secrets, sse, stdio, websocket
+from vmcp.upstream import secrets, sse, websocket
 from vmcp.upstream.ask import NOTHING, Ask, Asker, OnEvent
 from vmcp.upstream.credentials import source
 from vmcp.upstream.endpoint import Endpoint, endpoint, tls_context
@@ -23,8 +23,11 @@ from vmcp.upstream.handshake import Greeter
 from vmcp.upstream.http import HttpRefused, HttpWire
 from vmcp.upstream.link import Facts, Link
 from vmcp.upstream.pool import Pool
+from vmcp.upstream.spare import Spare
+from vmcp.upstream.stdio import Program, StdioWire, environment, spawn
 from vmcp.upstream.wire import Credential, Headers, Wire
 
+CALLS: Final = "calls"
 GREETING = 30.0
 """Seconds for a backend to agree on a revision."""
 HEARERS: Final = 1024
@@ -45,7 +48,8 @@ class TwoWay(Wire, Protocol):
 class Terms:
     """What a link is made for. ``probe`` off: it shall be of the handshake era. ``credential`` is for what is no call on it.
 
-    ``opener`` is what is asked over it first, and ``host`` who answers what is asked while nothing is in flight.
+    ``opener`` is what is asked over it first, and ``host`` who answers what is asked while nothing is in flight. ``whose`` is the
+    principal that it is made for; empty: nobody in particular.
     """
 
     on_event: OnEvent
@@ -56,6 +60,7 @@ class Terms:
     credential: Credential | None = None
     opener: Ask | None = None
     host: Asker | None = None
+    whose: str = ""
 
 
 class Connector:
@@ -68,6 +73,9 @@ class Connector:
         self._spec = spec
         self._environ = environ
         self._nest = nest
+        self._limits = limits
+        self._child: StdioWire | None = None
+        self._spare = Spare(spec.name, self._started, limits, nest) if spec.process.warm else None
         self._size = max(limits.response_bytes, limits.list_bytes)
         self.own: Credential | None = None
         self._ids = itertools.count(1)
@@ -150,26 +158,39 @@ class Connector:
     # --- wires
 
     async def _opened(self, terms: Terms) -> "_Fresh":
-        fresh = _Fresh(await self.open())
+        fresh = _Fresh(await self.open(terms.whose))
         if isinstance(fresh.wire, HttpWire):
             fresh.wire.credential = terms.credential
         self._wires.add(fresh.wire)
         _tell_end(fresh.wire, fresh.die)
         return fresh
 
-    async def open(self) -> Wire:
-        """A wire of the backend's transport. Raises ``VmcpError``."""
+    async def open(self, whose: str = "") -> Wire:
+        """A wire of the backend's transport, for ``whose`` alone if that is said. Raises ``VmcpError``."""
         spec = self._spec
         if spec.transport == "stdio":
-            declared = secrets.resolve(spec.name, spec.env, self._environ)
-            return await stdio.spawn(spec.name, spec.command, stdio.environment(declared, self._environ), spec.cwd)
+            return await self._local(whose)
         if self._sse:
             return await self._legacy()
         if spec.transport == "websocket":
             connect = spec.timeouts.connect
             headers, target = [*self._headers(), *await self._shown(connect)], self._target()
             return await websocket.connect(spec.name, target, headers, within=connect, max_message=self._size)
-        return self._http("calls", spec.pool.max_size)
+        return self._http(CALLS, spec.pool.max_size)
+
+    async def _local(self, whose: str) -> StdioWire:
+        """A child process; one that is somebody's own may have been started already."""
+        if whose:
+            return await (self._started(whose) if self._spare is None else self._spare.take(whose))
+        self._child = await self._started(whose)
+        if self._spare is not None:
+            self._spare.fill()
+        return self._child
+
+    async def _started(self, whose: str) -> StdioWire:
+        spec = self._spec
+        env = environment(secrets.resolve(spec.name, spec.env, self._environ), self._environ)
+        return await spawn(spec.name, Program(spec.command, env, spec.cwd, spec.process), self._limits, whose)
 
     async def _legacy(self) -> Wire:
         headers, target = self._headers(), self._target()
@@ -184,6 +205,8 @@ class Connector:
         headers = self._headers()
         if use not in self._pools:
             self._pools[use] = self._pool(self._target(), size)
+            if use == CALLS:
+                self._pools[use].keep(self._nest)
         return HttpWire(self._spec.name, self._pools[use], headers)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
@@ -206,6 +229,13 @@ class Connector:
         kept = replace(spec.pool, max_size=size)
         return Pool(target, kept, spec.timeouts, max_response=self._size, name=spec.name)
 
+    def facts(self) -> Mapping[str, object]:
+        """What is known of the child process that all share, or shared last, or of the connections that calls go over."""
+        calls = self._pools.get(CALLS)
+        if calls is not None:
+            return {"pool": calls.numbers()}
+        return self._child.facts() if self._child is not None else {}
+
     async def shut(self, wire: Wire) -> None:
         """Close a wire that is of no more use. Connections over HTTP stay for the others."""
         _tell_end(wire, None)
@@ -215,6 +245,8 @@ class Connector:
 
     async def close(self) -> None:
         """Close all that is still open."""
+        if self._spare is not None:
+            await self._spare.close()
         for wire in list(self._wires):
             await self.shut(wire)
         for pool in self._pools.values():
@@ -242,3 +274,8 @@ def _tell_end(wire: Wire, on_gone: Callable[[], None] | None) -> None:
 def obituary(wire: Wire) -> str:
     """Why a wire is not there any more."""
     return "it is gone" if isinstance(wire, HttpWire) else cast(TwoWay, wire).obituary()
+
+
+def complaint(wire: Wire) -> str:
+    """Why what is at the other end is not well though it answers; empty when it is."""
+    return wire.wrong if isinstance(wire, StdioWire) else ""

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from vmcp.upstream.endpoint import Endpoint
 
 _SHORTEST = 0.25  # RFC 8305, 8: what an address gets at least before the next one is tried
-_ASKING = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, times
+_SILENCE = 60.0
+_ASKING = {"TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, times
 _ELSEWHERE = "its TLS certificate is for another host"
 _UNTRUSTED = {10: "its TLS certificate has expired", 62: _ELSEWHERE, 64: _ELSEWHERE}  # of OpenSSL: a name, an address
 
@@ -58,14 +59,22 @@ async def _attempt(protocol: asyncio.Protocol, target: Endpoint, address: str, l
     await loop.create_connection(lambda: protocol, address, target.port, ssl=target.tls, server_hostname=name)
 
 
-def keep_alive(transport: asyncio.BaseTransport | None) -> None:
-    """Let the kernel ask a silent peer whether it is there: on a stream that may rightly be silent nothing else can tell."""
+def keep_alive(transport: asyncio.BaseTransport | None, silence: float = _SILENCE) -> None:
+    """Let the kernel ask a peer that is silent for so many seconds whether it is there: where it may rightly be silent
+    nothing else can tell."""
     found = transport.get_extra_info("socket") if transport is not None else None
     if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _ASKING.items():
+        for option, value in {"TCP_KEEPIDLE": min(max(round(silence), 1), 32_767), **_ASKING}.items():
             if hasattr(socket, option):
                 found.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def passing(error: OSError) -> bool:
+    """Whether the next attempt may go better: a name or a certificate will be no other then."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    return not isinstance(error, ssl.SSLError)
 
 
 def why(error: OSError) -> str:

@@ -15,8 +15,8 @@ from vmcp.protocol import envelope, era, jsonrpc
 from vmcp.protocol.era import Era
 from vmcp.protocol.revisions import LATEST_HANDSHAKE, MODERN, Revision
 from vmcp.upstream.ask import NOTHING
+from vmcp.upstream.faults import Unsent
 from vmcp.upstream.http import HttpRefused
-from vmcp.upstream.http1 import Unsent
 from vmcp.upstream.link import INFO, MODERN_FACTS, Facts, headers_for
 from vmcp.upstream.wire import Answer, Outgoing, Wire
 

@@ -1,39 +1,27 @@
-"""HTTP/1.1 towards one backend: one connection, and the response that comes over it (RFC 9112).
+"""HTTP/1.1 towards one backend: one connection, which carries one response after the other (RFC 9112).
 
 Rule: a connection serves the response it holds; when that one is complete, broken or left, the two part for good, so that
 nobody who comes late can touch a connection which already serves somebody else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from math import inf
 from typing import Protocol, cast
 
-from vmcp.config.model import Timeouts
+from vmcp.config.timeouts import Timeouts
 from vmcp.errors import Code, McpError, Overdue, Unavailable, VmcpError, WireError
 from vmcp.upstream.dial import keep_alive
-from vmcp.upstream.framing import Framer, Message
+from vmcp.upstream.faults import CutOff, Dropped, UnsentUnavailable
+from vmcp.upstream.framing import Framer
+from vmcp.upstream.response import Response
+from vmcp.upstream.span import Limit, whole
 
 HIGH_WATER = 256 << 10
 DRAIN_BYTES = 64 << 10
 DRAIN_SECONDS = 0.25
 _DRAINING = "draining"
-
-
-class Unsent:
-    """Marks an error raised before a byte of the request was written: to send it once more is safe."""
-
-
-class UnsentUnavailable(Unsent, Unavailable):
-    """The backend could not be reached, and nothing was sent."""
-
-
-class UnsentOverdue(Unsent, Overdue):
-    """A deadline passed before anything was sent."""
-
-
-class Dropped(Unavailable):
-    """A kept-alive connection ended without a byte of answer. Whether the backend acted cannot be known."""
+_FIRST_BYTE = "firstByte"
+_IDLE_STREAM = "idleStream"
 
 
 class Owner(Protocol):
@@ -53,117 +41,13 @@ class Owner(Protocol):
         """The connection is of no further use. May be told more than once."""
 
 
-class Response(Message):
-    """A status, headers, and a body still to come or here already.
-
-    It has one reader, who must ``read`` it, exhaust ``chunks``, ``release`` or close it; the total deadline ends it anyhow.
-    """
-
-    __slots__ = ("_connection", "done", "fault", "waiter", "whole")
-    lasting = False
-
-    def __init__(self, connection: "Connection", waiter: "asyncio.Future[None]") -> None:
-        super().__init__()
-        self._connection: Connection | None = connection
-        self.waiter: asyncio.Future[None] | None = waiter
-        self.done = False
-        self.whole = False
-        self.fault: VmcpError | None = None
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of the header ``name`` (in lower case), without white space around it."""
-        for key, value in self.headers:
-            if key == name:
-                return value.strip()
-        return None
-
-    async def read(self) -> bytes:
-        """The whole body, at most ``max_response``. Does not suspend if it is here already."""
-        connection = self._connection
-        if connection is not None:
-            self.whole = True
-            connection.expect_rest(self)
-            while not self.done:
-                await self._progress(connection)
-        if self.fault is not None:
-            raise self.fault
-        if len(self.parts) > 1:
-            self.parts = [b"".join(self.parts)]
-        return bytes(self.parts[0]) if self.parts else b""
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, with back-pressure. Who stops before its end closes the response, or releases it."""
-        try:
-            while True:
-                if self.parts:
-                    yield self._taken()
-                elif self.fault is not None:
-                    raise self.fault
-                elif (connection := self._connection) is None:
-                    return
-                else:
-                    connection.expect_more()
-                    await self._progress(connection)
-        finally:
-            self.close()
-
-    async def release(self) -> None:
-        """The reader has all it wants. If the body ends within a moment, its connection is kept. Does not suspend."""
-        if self._connection is not None:
-            self._connection.drain(self)
-
-    async def aclose(self) -> None:
-        """Leave the response. One that was not complete costs its connection. Does not suspend."""
-        self.close()
-
-    def close(self) -> None:
-        """``aclose`` for places that cannot await."""
-        if self._connection is not None:
-            self._connection.break_off(self, WireError("the response was closed before its end"))
-
-    def part(self) -> None:
-        """The connection has no more to do with it."""
-        self._connection = None
-
-    def wake(self) -> None:
-        """Let the reader look again."""
-        waiter = self.waiter
-        if waiter is not None:
-            self.waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _taken(self) -> bytes:
-        data = b"".join(self.parts)
-        self.parts, self.size = [], 0
-        if self._connection is not None:
-            self._connection.resume()
-        return data
-
-    async def _progress(self, connection: "Connection") -> None:
-        self.waiter = waiter = connection.loop.create_future()
-        woken = False
-        try:
-            await waiter
-            woken = True
-        finally:
-            if not woken:
-                self.close()
-
-
-class Lasting(Response):
-    """A response that takes its time on purpose: it is limited by the total deadline that was given with it, if any."""
-
-    __slots__ = ()
-    lasting = True
-
-
 class Connection(asyncio.Protocol):
     """One connection, which its pool lends to one request at a time. Only the event loop and the pool change it."""
 
     __slots__ = (
-        "_first_byte",
         "_framer",
+        "_limits",
+        "_own",
         "_owner",
         "_paused",
         "_phase",
@@ -174,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_timer_at",
         "_total_at",
+        "_whole",
         "_writing",
         "idle_since",
         "loop",
@@ -191,12 +76,23 @@ class Connection(asyncio.Protocol):
         self._paused = self._writing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._phase_at = self._total_at = inf
-        self._first_byte = owner.timeouts.first_byte
+        self._limits = owner.timeouts
+        self._own: Timeouts | None = None
+        self._whole: Limit | None = None
 
     async def ask(
-        self, request: bytes, bodiless: bool, started: float, latest: float, kind: type[Response] = Response
+        self,
+        request: bytes,
+        bodiless: bool,
+        started: float,
+        latest: float,
+        kind: type[Response] = Response,
+        limits: Timeouts | None = None,
     ) -> Response:
-        """Send a request as one write and wait for the head of its response, at most until ``latest``."""
+        """Send a request as one write and wait for the head of its response, at most until ``latest``.
+
+        ``limits`` are the request's own; without them those of the backend count, and ``latest`` may have other reasons.
+        """
         transport = self.transport
         if transport is None:
             raise UnsentUnavailable(self._owner.name, "it is not connected", Code.TRANSPORT_CLOSED)
@@ -205,8 +101,10 @@ class Connection(asyncio.Protocol):
         self._framer.begin(response, bodiless)
         self._served += 1
         self._started, self._total_at = started, latest
-        self._phase = "timeouts.firstByte"
-        self._phase_at = at = self.loop.time() + self._first_byte
+        self._limits = own = limits or self._owner.timeouts
+        self._own, self._whole = limits, None
+        self._phase = _FIRST_BYTE
+        self._phase_at = at = self.loop.time() + own.first_byte
         if response.lasting:
             keep_alive(transport)
             self._phase_at = at = inf
@@ -248,21 +146,25 @@ class Connection(asyncio.Protocol):
                 self.break_off(response, self._overdue())
 
     def _overdue(self) -> Overdue:
-        name, timeouts = self._owner.name, self._owner.timeouts
+        name, limits = self._owner.name, self._limits
         if self._total_at <= self._phase_at:
-            return Overdue(name, "timeouts.total", round(self._total_at - self._started, 3))
-        first = self._phase == "timeouts.firstByte"
-        return Overdue(name, self._phase, timeouts.first_byte if first else timeouts.idle_stream)
+            return Overdue(name, *(self._whole or whole(self._own, self._total_at - self._started)))
+        seconds = limits.first_byte if self._phase == _FIRST_BYTE else limits.idle_stream
+        return Overdue(name, f"{limits.place}.{self._phase}", seconds)
 
     def _await(self, phase: str, seconds: float) -> None:
         self._phase = phase
         self._phase_at = at = self.loop.time() + seconds
         self._ring_at(at)
 
+    def prolong(self, at: float, limit: Limit) -> None:
+        """The end of the whole is another one now; the timer looks when it rings."""
+        self._total_at, self._whole = at, limit
+
     def expect_more(self) -> None:
         """The reader of a stream waits for its next piece."""
         if self._response is not None and not self._response.lasting:
-            self._await("timeouts.idleStream", self._owner.timeouts.idle_stream)
+            self._await(_IDLE_STREAM, self._limits.idle_stream)
 
     def expect_rest(self, response: Response) -> None:
         """The reader waits for the whole body: its size and the total time limit it."""
@@ -350,7 +252,7 @@ class Connection(asyncio.Protocol):
         """It is out, but for the transport's low-water mark: from here the first byte is awaited."""
         self._writing = False
         if self._response is not None and not self._framer.received and not self._response.lasting:
-            self._await("timeouts.firstByte", self._first_byte)
+            self._await(_FIRST_BYTE, self._limits.first_byte)
 
     # ---- the end
 
@@ -375,7 +277,7 @@ class Connection(asyncio.Protocol):
 
     def _cut_off(self) -> VmcpError:
         if self._framer.received:
-            return self._framer.broken("was cut off")
+            return CutOff(str(self._framer.broken("was cut off")))
         kind = Dropped if self._served > 1 else Unavailable
         return kind(self._owner.name, "the connection closed before an answer", Code.TRANSPORT_CLOSED)
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
+from vmcp.config.timeouts import Timeouts
 from vmcp.errors import Code, Overdue, Unavailable, VmcpError, WireError
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Message
+from vmcp.upstream.span import Limit, Span
 from vmcp.upstream.wire import Answer, Headers, OnMessage, OnStray, Outgoing
 
 log = logging.getLogger("vmcp.upstream.inbox")
@@ -43,6 +45,8 @@ class Inbox:
         self._pending: dict[int, Awaited] = {}
         self._lasting: set[int] = set()
         self._garbage = 0
+        self.heard = 0
+        """How often anything came."""
         self._ended = False
         self._writable = asyncio.Event()
         self._writable.set()
@@ -63,9 +67,12 @@ class Inbox:
     async def _converse(
         self, request: Outgoing, queue: Awaited, on_message: OnMessage | None, deadline: float
     ) -> Answer:
-        began = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        began, limits = now(), request.limits
+        span = Span(limits, deadline)
+        until = deadline if limits is None else span.silent(*self._patience(limits), began)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(until) as timer:
                 await self._ask(request, deadline)
                 while True:
                     message = await queue.get()
@@ -75,8 +82,15 @@ class Inbox:
                         return Answer(message)
                     if on_message is not None:
                         await on_message(message)
+                    if limits is not None:
+                        span.heard(message.method, now())
+                        timer.reschedule(span.silent("idleStream", limits.idle_stream, now()))
         except TimeoutError:
-            raise Overdue(self.name, "timeouts.total", round(deadline - began, 3)) from None
+            raise Overdue(self.name, *span.limit(began)) from None
+
+    def _patience(self, limits: Timeouts) -> Limit:
+        """What limits the time until the first word about a request."""
+        return "firstByte", limits.first_byte
 
     async def _ask(self, request: Outgoing, deadline: float) -> None:
         """Send a request; its reply comes when it comes."""
@@ -98,6 +112,7 @@ class Inbox:
 
     def _take(self, text: bytes) -> None:
         """A message, or a batch of them (2025-03-26, base protocol: it must be accepted)."""
+        self.heard += 1
         if not text.strip():
             return
         try:

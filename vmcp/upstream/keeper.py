@@ -7,8 +7,8 @@ a time in which nothing could be heard, all that may have changed is told as cha
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 from msgspec import Raw
 
@@ -194,12 +194,12 @@ class Subscribes(Keeper):
         for topic in (*surplus, *missing):
             if topic not in self._busy and len(self._busy) < AT_ONCE:
                 self._busy.add(topic)
-                work = self._unsubscribe(topic) if topic in self.held else self._subscribe(topic)
+                work = self._unsubscribe if topic in self.held else self._subscribe
                 self.held.discard(topic)
                 self._tasks.append(self.nest.start(self._work(topic, work), "subscription"))
 
-    async def _work(self, topic: Topic, work: Coroutine[Any, Any, None]) -> None:
-        await work
+    async def _work(self, topic: Topic, work: Callable[[Topic], Awaitable[None]]) -> None:
+        await work(topic)
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._busy.discard(topic)
         self.wake()

@@ -20,6 +20,7 @@ from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.tasks import Nest
 from vmcp.upstream.answering import Answering
 from vmcp.upstream.ask import NOTHING, Ask, Asker, OnEvent, params_of
+from vmcp.upstream.faults import Unsent
 from vmcp.upstream.http import HttpRefused, HttpWire
 from vmcp.upstream.wire import Outgoing, Wire
 
@@ -31,6 +32,19 @@ SUBSCRIPTION: Final = envelope.RESERVED + "subscriptionId"
 _MODERN_META: Final = envelope.modern_meta(INFO, NOTHING)
 _LOST = (b"session", b"Session")
 _CANCELLED = "notifications/cancelled"
+READS: Final = frozenset(
+    {
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "prompts/get",
+        "completion/complete",
+        "ping",
+    }
+)
+"""What changes nothing at a backend, so that it is asked once more when its answer was lost."""
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -46,8 +60,8 @@ class Link:
     """Requests to one backend in the revision that was agreed. Several may be in flight.
 
     ``capabilities`` is what its greeting declared that clients can do. ``private``: all its requests are one client's, so that
-    a question on no stream of theirs may be taken to belong to the latest of them. ``ear`` is the wire that the standing stream
-    is heard on, and ``level`` the log level that the backend was told.
+    a question on no stream of theirs may be taken to belong to the latest of them. ``ear`` is the wire that standing streams
+    are heard on, and ``level`` the log level that the backend was told.
     """
 
     def __init__(
@@ -84,8 +98,18 @@ class Link:
         """The result of ``ask``. Raises ``McpError`` (the backend's own included), ``WireError`` and ``SessionLost``."""
         id_ = next(self._ids) if ask is not self._opener else self._opened()
         body = jsonrpc.request(id_, ask.method, self._params(ask, id_))
-        twice = ask.method != "tools/call"
-        outgoing = Outgoing(id_, body, self._headers(ask), twice, ask.lasting, not self._modern, ask.credential)
+        again = ask.again or ask.method in READS
+        outgoing = Outgoing(
+            id_,
+            body,
+            self._headers(ask),
+            again or ask.method != "tools/call",
+            ask.lasting,
+            not self._modern,
+            ask.credential,
+            ask.limits,
+            again,
+        )
         if self._attributes or ask.lasting:
             self._asks[id_] = ask
 
@@ -93,9 +117,9 @@ class Link:
             await self._during(ask, id_, message)
 
         try:
-            answer = await self.wire.exchange(outgoing, on_message, ask.deadline)
-        except (asyncio.CancelledError, Overdue):
-            if not (self._modern and self.wire.closing_cancels):
+            answer = await (self.ear if ask.lasting else self.wire).exchange(outgoing, on_message, ask.deadline)
+        except (asyncio.CancelledError, Overdue) as left:
+            if not (self._modern and self.wire.closing_cancels) and not isinstance(left, Unsent):
                 self._nest.start(self._cancelled(id_), "cancelled")
             raise
         except HttpRefused as refused:
@@ -172,8 +196,8 @@ class Link:
 
     def _headers(self, ask: Ask) -> list[tuple[bytes, bytes]]:
         if not self._modern:
-            return self._fixed
-        headers = [*self._fixed, (b"mcp-method", ask.method.encode())]
+            return [*self._fixed, *ask.trace] if ask.trace else self._fixed
+        headers = [*self._fixed, *ask.trace, (b"mcp-method", ask.method.encode())]
         if ask.name is not None:
             headers.append((b"mcp-name", _name_value(ask.name)))
         headers.extend(ask.param_headers)
@@ -247,7 +271,7 @@ class Link:
     async def _tell(self, body: bytes) -> None:
         try:
             async with asyncio.timeout(GOODBYE):
-                await self.wire.tell(body, self._fixed)
+                await self.ear.tell(body, self._fixed)  # for an answer that a call waits for there must be a way
         except (VmcpError, TimeoutError):
             return
 

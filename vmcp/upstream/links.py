@@ -16,7 +16,9 @@ from vmcp.errors import Code, Overdue, SessionLost, Unavailable, VmcpError
 from vmcp.protocol import questions
 from vmcp.tasks import Nest, backoff
 from vmcp.upstream.ask import NOTHING, Ask, OnEvent
+from vmcp.upstream.inbox import Inbox
 from vmcp.upstream.link import Link
+from vmcp.upstream.places import NoPlace
 from vmcp.upstream.watch import Watch
 from vmcp.upstream.wire import Credential, Headers
 
@@ -56,7 +58,10 @@ class Room:
     link too: that of whoever used it last, who is always the same principal.
     """
 
-    __slots__ = ("capabilities", "key", "latest", "link", "opening", "over", "owner", "turn", "used", "uses", "watch")
+    __slots__ = (
+        *("capabilities", "doubted", "key", "latest", "link", "opening"),
+        *("over", "owner", "turn", "used", "uses", "watch"),
+    )
 
     def __init__(self, key: Key, watch: Watch) -> None:
         self.key = key
@@ -66,7 +71,7 @@ class Room:
         self.latest: Credential | None = None
         self.owner: str | None = None
         self.opening = asyncio.Lock()
-        self.over = False
+        self.over = self.doubted = False
         self.uses = 0
         self.turn = 0
         self.used = 0.0
@@ -97,14 +102,18 @@ class Room:
 
 
 class Links:
-    """The private links of the backend ``name``. ``make`` opens one, ``end`` says goodbye and closes it."""
+    """The private links of the backend ``name``. ``make`` opens one, ``end`` says goodbye and closes it.
 
-    def __init__(self, name: str, nest: Nest, make: Make, end: End, told: Told) -> None:
+    ``idle``: seconds after which one that nobody uses is closed, if these are others than usual.
+    """
+
+    def __init__(self, name: str, nest: Nest, make: Make, end: End, told: Told, idle: float | None = None) -> None:
         self._name = name
         self._nest = nest
         self._make = make
         self._end = end
         self._told = told
+        self._idle = idle
         self._rooms: dict[Key, Room] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -165,12 +174,18 @@ class Links:
         if room.key.kind == "request" and not room.uses:
             self._leave(room)
         elif self._timer is None and self._rooms:
-            self._timer = self._loop.call_later(IDLE, self._sweep)
+            self._timer = self._loop.call_later(self._rest(), self._sweep)
 
     def lost(self, room: Room, link: Link) -> None:
         """``link`` is of no more use; the next call opens another."""
         if room.link is link:
             self._clear(room)
+
+    def silent(self, room: Room, link: Link, seconds: float) -> None:
+        """A call had no answer in time: if nothing at all comes from there for so long, the next one opens another link."""
+        if isinstance(link.wire, Inbox) and room.link is link and not room.doubted:
+            room.doubted = True
+            self._nest.start(self._sound(room, link, link.wire, seconds), "doubt")
 
     def forget(self, session_id: str) -> None:
         """A client's session is over, and its link with it."""
@@ -230,12 +245,27 @@ class Links:
                     self.lost(room, link)
 
             credential = room if room.latest is not None else None
-            link = await self._make(room.key, capabilities, on_gone, opener, credential)
+            try:
+                link = await self._make(room.key, capabilities, on_gone, opener, credential)
+            except NoPlace:
+                if not await self._make_room():
+                    raise
+                link = await self._make(room.key, capabilities, on_gone, opener, credential)
             await self._listen(room, link)
             room.link, room.capabilities = link, capabilities
             if gone.is_set():
                 self.lost(room, link)
             return link
+
+    async def _make_room(self) -> bool:
+        """End the link that nobody has used for longest, if there is one that nobody uses now."""
+        unused = [room for room in self._rooms.values() if room.idle and room.link is not None]
+        if not unused:
+            return False
+        link = self._vacate(min(unused, key=lambda room: room.turn))
+        if link is not None:
+            await self._end(link)
+        return True
 
     async def _listen(self, room: Room, link: Link) -> None:
         """Have the standing stream of a new link opened: many servers ask there, and lose what they say while there is none."""
@@ -271,6 +301,18 @@ class Links:
             self.lost(room, link)
         except VmcpError as error:
             log.debug("ping failed", extra={"backend": self._name, "why": str(error)})
+
+    async def _sound(self, room: Room, link: Link, wire: Inbox, seconds: float) -> None:
+        """The peer of a connection may be gone, or hang, and nothing tells: nobody else asks after a private link."""
+        before = wire.heard
+        try:
+            await link.request(Ask("ping", {}, asyncio.get_running_loop().time() + seconds))
+        except VmcpError as error:
+            if isinstance(error, SessionLost) or (isinstance(error, Overdue) and wire.heard == before):
+                log.warning("private link is dead", extra={"backend": self._name})
+                self.lost(room, link)
+        finally:
+            room.doubted = False
 
     async def _reopen(self, room: Room) -> None:
         """Open the link of somebody who subscribed, without waiting for a call."""
@@ -308,10 +350,13 @@ class Links:
         room.watch.detach()
         return link
 
+    def _rest(self) -> float:
+        return IDLE if self._idle is None else self._idle
+
     def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()
         self._timer = None
-        for room in [room for room in self._rooms.values() if room.idle and now - room.used >= IDLE]:
+        for room in [room for room in self._rooms.values() if room.idle and now - room.used >= self._rest()]:
             self._leave(room)
         if self._rooms:
-            self._timer = asyncio.get_running_loop().call_later(IDLE / 4, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(self._rest() / 4, self._sweep)

@@ -3,7 +3,7 @@
 The rule: a backend knows its owner by this alone.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -11,6 +11,9 @@ from msgspec import Raw
 from vmcp.protocol.questions import Question
 from vmcp.routing.catalog import Catalog
 from vmcp.upstream.links import Key
+
+Health = Literal["unknown", "healthy", "degraded", "unhealthy", "unauthenticated"]
+"""Degraded: it answers, but late, or not always. Unauthenticated: it answers that it takes nothing without a credential."""
 
 
 class Owner(Protocol):
@@ -33,7 +36,12 @@ class Owner(Protocol):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How a backend is: ``state`` is starting, up or down; ``why`` is set when it is down."""
+    """How a backend is: ``state`` is starting, up or down; ``why`` says what is wrong when it is down or not healthy.
+
+    ``since`` is the loop time at which ``health`` last changed.
+    """
 
     state: str = "starting"
     why: str = ""
+    health: Health = "unknown"
+    since: float = 0.0

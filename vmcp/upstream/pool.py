@@ -6,20 +6,30 @@ Rule: every slot is either idle, lent, or free, and changes hands synchronously;
 import asyncio
 import contextlib
 import functools
+import logging
+import random
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
 from vmcp.config.model import PoolSpec, Timeouts
-from vmcp.errors import Code, Unavailable, WireError
-from vmcp.upstream.dial import dial, why
+from vmcp.errors import Code, McpError, Unavailable, WireError
+from vmcp.tasks import Nest
+from vmcp.upstream.budget import Budget
+from vmcp.upstream.dial import dial, keep_alive, passing, why
 from vmcp.upstream.endpoint import Endpoint
-from vmcp.upstream.http1 import Connection, Dropped, Lasting, Response, UnsentOverdue, UnsentUnavailable
+from vmcp.upstream.faults import Dropped, UnsentOverdue, UnsentUnavailable
+from vmcp.upstream.http1 import Connection
+from vmcp.upstream.response import Lasting, Response
+from vmcp.upstream.span import Limit, whole
+
+log = logging.getLogger("vmcp.upstream.pool")
 
 MAX_WAITING = 10_000
 _FAREWELL = 1.0
+_SHORTEST = 0.01
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"te", b"upgrade", b"expect"}
@@ -47,11 +57,19 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._live: set[Connection] = set()
         self._gone: asyncio.Future[None] | None = None
+        self._nest: Nest | None = None
+        self._round = max(min(spec.idle_timeout, spec.validation_interval or inf), _SHORTEST)
+        self.budget = Budget()
 
     def beside(self, path: str) -> "Pool":
         """Connections to another path of the same origin, as many again."""
         target = replace(self._endpoint, path=path)
         return Pool(target, self._spec, self.timeouts, max_response=self.max_response, name=self.name)
+
+    @property
+    def target(self) -> Endpoint:
+        """Where its connections go."""
+        return self._endpoint
 
     @property
     def active(self) -> int:
@@ -68,6 +86,11 @@ class Pool:
         """Calls that wait for a slot."""
         return len(self._waiters)
 
+    def numbers(self) -> Mapping[str, int]:
+        """What it has at the moment, and what was asked and tried again so far."""
+        held = {"active": self.active, "idle": self.idle, "waiting": self.waiting}
+        return {**held, "requests": self.budget.requests, "retries": self.budget.taken}
+
     # ---- requests
 
     async def request(
@@ -79,12 +102,13 @@ class Pool:
         total: float | None = None,
         replay: bool = False,
         lasting: bool = False,
+        limits: Timeouts | None = None,
     ) -> Response:
         """Send a request and return its response as soon as the head is there.
 
         ``total`` is an absolute deadline in loop time. ``replay`` allows to send once more what a kept-alive connection
         lost without a byte of answer (RFC 9112, 9.3.1): only for requests that may run twice. ``lasting``: once connected
-        only ``total`` limits it, for its answer is a stream that may be silent for days.
+        only ``total`` limits it, for its answer is a stream that may be silent for days. ``limits`` are the request's own.
         """
         data = self._request(method, headers, body)
         kind = Lasting if lasting else Response
@@ -92,22 +116,34 @@ class Pool:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         now = loop.time()
-        latest = inf if lasting else now + self.timeouts.total
+        self.budget.requests += 1
+        latest = inf if lasting else now + (limits or self.timeouts).total
         if total is not None and total < latest:
             latest = total
         if latest <= now:
-            raise UnsentOverdue(self.name, "timeouts.total", 0.0)
+            raise UnsentOverdue(self.name, *whole(limits, 0.0))
         connection = self._take(now, loop)
         if connection is None or connection.transport is None:
-            connection = await self._ready(connection, latest, loop)
+            connection = await self._ready(connection, latest, loop, limits)
         try:
-            return await connection.ask(data, method == b"HEAD", now, latest, kind)
+            return await connection.ask(data, method == b"HEAD", now, latest, kind, limits)
         except Dropped:
             if not replay:
                 raise
         self._close_idle()  # they are as old as the one that failed
-        connection = await self._ready(self._take(now, loop), latest, loop)
-        return await connection.ask(data, method == b"HEAD", now, latest, kind)
+        connection = await self._ready(self._take(now, loop), latest, loop, limits)
+        return await connection.ask(data, method == b"HEAD", now, latest, kind, limits)
+
+    async def rest(self, attempt: int, until: float) -> bool:
+        """Whether what failed the ``attempt``-th time (from 0) may be tried again before ``until``; then after a pause."""
+        if attempt >= self._spec.retry_attempts:
+            return False
+        now = asyncio.get_running_loop().time()
+        pause = self._spec.retry_delay * 2.0**attempt * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+        if now + pause >= until or not self.budget.take(now):
+            return False
+        await asyncio.sleep(pause)
+        return True
 
     def _request(self, method: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
         """The bytes of a request: one write, so that it is one packet where it fits."""
@@ -146,15 +182,19 @@ class Pool:
         self._open.add(connection)
         return connection
 
-    async def _ready(self, connection: Connection | None, latest: float, loop: asyncio.AbstractEventLoop) -> Connection:
+    async def _ready(
+        self, connection: Connection | None, latest: float, loop: asyncio.AbstractEventLoop, limits: Timeouts | None
+    ) -> Connection:
         """The slow path: wait in line if there is no ``connection``, and connect if it is only a slot."""
+        allowed = latest - loop.time()
+        total = whole(limits, allowed)
         if connection is None:
-            connection = await self._acquire(loop.time(), latest, loop)
+            connection = await self._acquire(loop.time(), latest, loop, total)
         if connection.transport is None:
-            await self._connect(connection, loop.time(), latest)
+            await self._connect(connection, loop.time(), latest, total)
         return connection
 
-    async def _acquire(self, now: float, latest: float, loop: asyncio.AbstractEventLoop) -> Connection:
+    async def _acquire(self, now: float, latest: float, loop: asyncio.AbstractEventLoop, total: Limit) -> Connection:
         """Wait in line for a connection or a slot."""
         if len(self._waiters) >= MAX_WAITING:
             raise UnsentUnavailable(self.name, "too many calls wait for a connection")
@@ -165,7 +205,8 @@ class Pool:
             self._waiters[future] = None
             if first:
                 self._waiters.move_to_end(future, last=False)
-            connection = await self._turn(future, min(until, latest), latest - now)
+            late = total if latest < until else ("pool.acquireTimeout", self._spec.acquire_timeout)
+            connection = await self._turn(future, min(until, latest), late)
             if connection.transport is None or connection.usable(loop.time()):
                 return connection
             # It died between being handed over and our waking up: that is not a reason to go to the end of the line.
@@ -174,8 +215,8 @@ class Pool:
                 return free
             first = True
 
-    async def _turn(self, future: "asyncio.Future[Connection]", at: float, allowed: float) -> Connection:
-        timer = future.get_loop().call_at(at, self._expire, future, allowed)
+    async def _turn(self, future: "asyncio.Future[Connection]", at: float, late: Limit) -> Connection:
+        timer = future.get_loop().call_at(at, self._expire, future, late)
         kept = False
         try:
             connection = await future
@@ -186,10 +227,8 @@ class Pool:
                 self._forget(future)
         return connection
 
-    def _expire(self, future: "asyncio.Future[Connection]", allowed: float) -> None:
+    def _expire(self, future: "asyncio.Future[Connection]", late: Limit) -> None:
         if not future.done():
-            limit = self._spec.acquire_timeout
-            late = ("timeouts.total", round(allowed, 3)) if allowed < limit else ("pool.acquireTimeout", limit)
             future.set_exception(UnsentOverdue(self.name, *late))
 
     def _forget(self, future: "asyncio.Future[Connection]") -> None:
@@ -230,7 +269,7 @@ class Pool:
         else:
             self._idle.append(connection)
             if self._sweep is None:
-                self._sweep = connection.loop.call_at(now + self._spec.idle_timeout, self._close_old, connection.loop)
+                self._sweep = connection.loop.call_at(now + self._round, self._look, connection.loop)
 
     def discard(self, connection: Connection) -> None:
         """Close the connection; its slot is free at once, or belongs to the one who has waited longest."""
@@ -243,14 +282,19 @@ class Pool:
         if (waiter := self._next_waiter()) is not None:
             waiter.set_result(self._slot(connection.loop))
 
-    def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The sweep: the oldest stand first, as the one used last is taken first."""
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close what is too old, or what its peer has told that it would close by now, and open what is missing."""
         self._sweep = None
-        oldest = loop.time() - self._spec.idle_timeout
-        for connection in [c for c in self._idle if c.idle_since <= oldest]:
-            self.discard(connection)
-        if self._idle:
-            self._sweep = loop.call_at(self._idle[0].idle_since + self._spec.idle_timeout, self._close_old, loop)
+        now = loop.time()
+        oldest = now - self._spec.idle_timeout
+        for connection in list(self._idle):  # the oldest stand first, as the one used last is taken first
+            surplus = connection.idle_since <= oldest and len(self._open) > self._spec.min_size
+            if surplus or not connection.usable(now):
+                self.discard(connection)
+        if self._nest is not None and len(self._open) < self._spec.min_size:
+            self._nest.start(self._fill(loop), "connections in advance")
+        if self._idle or self._nest is not None:
+            self._sweep = loop.call_at(now + self._round, self._look, loop)
 
     def _close_idle(self) -> None:
         for connection in list(self._idle):
@@ -258,16 +302,18 @@ class Pool:
 
     # ---- connecting
 
-    async def _connect(self, connection: Connection, now: float, latest: float) -> None:
+    async def _connect(
+        self, connection: Connection, now: float, latest: float, total: Limit, *, patient: bool = True
+    ) -> None:
+        """Connect, in several attempts if ``patient``; ``timeouts.connect`` is for all of them together."""
         until = min(now + self.timeouts.connect, latest)
+        late = total if latest < now + self.timeouts.connect else ("timeouts.connect", self.timeouts.connect)
         connected = False
+        attempt = 0 if patient else self._spec.retry_attempts
         try:
-            await dial(connection, self._endpoint, until)
-            connected = True
-        except OSError as error:
-            if isinstance(error, TimeoutError) and error.errno is None:  # ours, not ETIMEDOUT
-                raise self._late(now, latest) from error
-            raise UnsentUnavailable(self.name, why(error), Code.CONNECTION_FAILED) from error
+            while not connected:
+                connected = await self._attempt(connection, until, attempt, late)
+                attempt += 1
         finally:
             if not connected:
                 self.discard(connection)
@@ -275,11 +321,38 @@ class Pool:
             connection.abort()
             raise UnsentUnavailable(self.name, "the connection closed at once", Code.TRANSPORT_CLOSED)
         self._live.add(connection)
+        if self._spec.validation_interval:
+            keep_alive(connection.transport, self._spec.validation_interval)
 
-    def _late(self, now: float, latest: float) -> UnsentOverdue:
-        if latest < now + self.timeouts.connect:
-            return UnsentOverdue(self.name, "timeouts.total", round(latest - now, 3))
-        return UnsentOverdue(self.name, "timeouts.connect", self.timeouts.connect)
+    async def _attempt(self, connection: Connection, until: float, attempt: int, late: Limit) -> bool:
+        """Whether it is connected; False: it shall be tried again. Raises ``UnsentUnavailable`` and ``UnsentOverdue``."""
+        try:
+            await dial(connection, self._endpoint, until)
+        except OSError as error:
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours, not ETIMEDOUT
+                raise UnsentOverdue(self.name, *late) from error
+            if not self._closed and passing(error) and await self.rest(attempt, until):
+                return False
+            raise UnsentUnavailable(self.name, why(error), Code.CONNECTION_FAILED) from error
+        return True
+
+    # ---- connections in advance, and the look after those that nobody uses
+
+    def keep(self, nest: Nest) -> None:
+        """Have ``minSize`` connections open from now on; ``nest`` owns the task that opens them."""
+        if self._spec.min_size and self._nest is None:
+            self._nest = nest
+            self._look(asyncio.get_running_loop())
+
+    async def _fill(self, loop: asyncio.AbstractEventLoop) -> None:
+        while len(self._open) < self._spec.min_size and not self._closed:
+            connection = self._slot(loop)
+            try:
+                await self._connect(connection, loop.time(), inf, ("", 0.0), patient=False)
+            except McpError as failed:
+                log.debug("no connection in advance", extra={"backend": self.name, "why": failed.message})
+                return
+            self.release(connection)
 
     async def close(self) -> None:
         """Close every connection; calls under way and waiting end with ``Unavailable``. The pool is spent then."""

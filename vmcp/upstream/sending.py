@@ -5,9 +5,10 @@ is told nothing (design: house, 3.5 c).
 """
 
 import hashlib
+from dataclasses import replace
 from typing import Final
 
-from vmcp.call import Call
+from vmcp.call import ANONYMOUS, Call
 from vmcp.config.model import BackendSpec
 from vmcp.errors import McpError, Overdue, Unavailable
 from vmcp.protocol import envelope, era, extensions, jsonrpc, questions
@@ -78,10 +79,15 @@ def ask_of(
     """What is asked; ``now`` is loop time, ``capabilities`` for a backend of 2026-07-28 and ``asker`` for an older one."""
     meta = call.meta
     notify = call.client.notify
+    limits = spec.timeouts
+    if limits.tools:
+        limits = limits.of(outgoing.name if call.method == "tools/call" else outgoing.tool)
+    if call.deadline < now + limits.total:
+        limits = replace(limits, total=call.deadline - now, total_with_progress=0.0)
     return Ask(
         method=call.method,
         params=outgoing.params,
-        deadline=min(call.deadline, now + spec.timeouts.total),
+        deadline=now + limits.total,
         name=outgoing.name,
         own_meta=envelope.own_meta(meta) if meta else meta,
         token=meta.get(envelope.PROGRESS_TOKEN, NONE),
@@ -91,7 +97,16 @@ def ask_of(
         capabilities=capabilities,
         asker=asker,
         credential=credential,
+        limits=limits,
+        again=outgoing.idempotent and spec.retry == "idempotent",
+        principal=_counted(call) if spec.command and spec.isolation != "shared" else "",
+        trace=outgoing.trace,
     )
+
+
+def _counted(call: Call) -> str:
+    """Whose the child of this call is, for the limit of each; where nobody is told apart, there is only that of all."""
+    return "" if call.principal == ANONYMOUS.principal else call.principal
 
 
 def refuses_handshake(error: McpError) -> bool:

@@ -8,14 +8,16 @@ Source: 2024-11-05 basic/transports, "HTTP with SSE".
 import asyncio
 from urllib.parse import urljoin
 
+from vmcp.config.timeouts import Timeouts
 from vmcp.errors import Code, Overdue, Unavailable, VmcpError
 from vmcp.protocol import sse
 from vmcp.tasks import Nest
 from vmcp.upstream.endpoint import BadEndpoint, Endpoint, endpoint
 from vmcp.upstream.http import LISTENING, refused
-from vmcp.upstream.http1 import Response
 from vmcp.upstream.inbox import Inbox
 from vmcp.upstream.pool import Pool
+from vmcp.upstream.response import Response
+from vmcp.upstream.span import Limit
 from vmcp.upstream.wire import Credential, Headers, Outgoing
 
 ENDPOINT_WAIT = 10.0
@@ -50,6 +52,7 @@ class LegacySse(Inbox):
         try:
             async with asyncio.timeout(ENDPOINT_WAIT):
                 self._posts = await self._address
+                self._posts.keep(self._nest)
         except TimeoutError:
             raise Overdue(self.name, "endpoint event", ENDPOINT_WAIT) from None
 
@@ -114,9 +117,13 @@ class LegacySse(Inbox):
             raise self._gone_error()
         self._nest.start(self._post(request, deadline), "post")
 
+    def _patience(self, limits: Timeouts) -> Limit:
+        """The first byte is awaited where it was posted; here the stream is open."""
+        return "idleStream", limits.idle_stream
+
     async def _post(self, request: Outgoing, deadline: float) -> None:
         try:
-            await self._sent(request.body, request.headers, deadline)
+            await self._sent(request.body, request.headers, deadline, request.limits)
         except VmcpError as failed:
             self._fail(request.id, failed)
 
@@ -126,10 +133,12 @@ class LegacySse(Inbox):
             raise self._gone_error()
         await self._sent(body, headers, None)
 
-    async def _sent(self, body: bytes, headers: Headers, deadline: float | None) -> None:
+    async def _sent(
+        self, body: bytes, headers: Headers, deadline: float | None, limits: Timeouts | None = None
+    ) -> None:
         assert self._posts is not None
         sent = [_POSTING, *self._fixed, *await self._own(), *headers]
-        response = await self._posts.request(b"POST", sent, body, total=deadline)
+        response = await self._posts.request(b"POST", sent, body, total=deadline, limits=limits)
         text = await response.read()
         if response.status in _FORGOTTEN:
             self._why = f"it does not know our session any more (HTTP {response.status})"

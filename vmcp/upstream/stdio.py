@@ -1,23 +1,28 @@
 """A child process that speaks MCP on its standard streams: newline-delimited JSON-RPC (basic/transports, "stdio"), or
 messages behind a ``Content-Length`` head from a child that writes such, which is then answered alike.
 
-The rule: one owner opens and closes a child; the child is alone in its process group, gets only the environment that the config
+The rule: one owner opens and closes a child; the child is alone in its session, gets only the environment that the config
 lists, never a shell, and its stderr is always drained. Nothing of it is left when ``close`` returns.
 """
 
 import asyncio
+import errno
 import logging
-import os
 import signal
-from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, Final
 
+from vmcp.config.model import Limits
+from vmcp.config.processes import ProcessSpec
 from vmcp.errors import Code, Overdue, Unavailable, WireError
+from vmcp.nursery import SWEEP
 from vmcp.protocol import jsonrpc, scrub
 from vmcp.protocol.lines import Cutter, behind_head
+from vmcp.upstream.child import Child, Refused
+from vmcp.upstream.complaints import Complaints, Pace
 from vmcp.upstream.inbox import Inbox, printable
+from vmcp.upstream.places import Place, places
 from vmcp.upstream.wire import Headers
 
 log = logging.getLogger("vmcp.upstream.stdio")
@@ -26,11 +31,14 @@ INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ",
 """What a child gets of our environment; all else must be declared under ``env``."""
 
 MAX_LINE = 16 << 20
-WRITE_HIGH = 1 << 20
-STDERR_LINES = 20
+STDERR_LINES, SHOWN = 20, 5
+NOISE, NOISY = 100, 60.0
+"""After so many lines in a row that are no message a child counts as not well, for so many seconds."""
 CLOSE_WAIT, TERM_WAIT = 2.0, 3.0
-LINGER = 0.25
+"""Seconds for a child to end when its input is closed, and again when it is told to terminate; then it is killed."""
+LINGER = 0.15
 """Seconds that what a child wrote last may arrive after its exit, and its exit after the end of its stdout."""
+_PLAIN: Final = Limits()
 
 
 def environment(declared: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
@@ -38,33 +46,69 @@ def environment(declared: Mapping[str, str], inherited: Mapping[str, str]) -> di
     return {key: inherited[key] for key in INHERITED if key in inherited} | dict(declared)
 
 
-class StdioWire(Inbox, asyncio.SubprocessProtocol):
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start. ``command`` is an argv, never a shell's; ``env`` is all that it gets."""
+
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    spec: ProcessSpec = field(default_factory=ProcessSpec)
+
+    def order(self) -> Mapping[str, Any]:
+        """The same for a nurse (see ``vmcp.nursery``)."""
+        spec = self.spec
+        return {
+            "argv": list(self.command),
+            "env": dict(self.env),
+            "cwd": self.cwd,
+            "limits": {"memory": spec.memory, "files": spec.files, "processes": spec.processes},
+            "new_privileges": spec.new_privileges,
+            "patience": [CLOSE_WAIT, TERM_WAIT],
+        }
+
+
+class StdioWire(Inbox):
     """One child process. Make it with ``spawn``."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.on_exit: asyncio.Event = asyncio.Event()
-        self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._transport: asyncio.SubprocessTransport | None = None
-        self._stdin: asyncio.WriteTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._child: Child | None = None
         self._cutter = Cutter(MAX_LINE)
-        self._complaints = Cutter(MAX_LINE, detects=False)
+        self._complaints = Complaints(name, self._loop.time)
+        self._pace = Pace(self._loop.time)
+        self._noise = 0
+        self._noisy_until = 0.0
+        self._place: Place | None = None
+        self._silent = True
+        self._closing = False
         self._ending: asyncio.TimerHandle | None = None
 
-    # --- what asyncio tells us
+    async def start(self, program: Program, place: Place) -> None:
+        """Start the child in its place, which is given back when nothing of it is left. Raises ``Refused``."""
+        child = Child(self)
+        try:
+            await child.start(program.order())
+            self._child, self._place = child, place
+        finally:
+            if self._child is None:
+                place.leave()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the streams (uvloop's transports have the interface, not the base classes)."""
-        self._transport = cast(asyncio.SubprocessTransport, transport)
-        self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
-        self._stdin.set_write_buffer_limits(high=WRITE_HIGH)
+    def give(self, whose: str, limits: Limits) -> None:
+        """A child that nobody has spoken with becomes one of ``whose``. Raises ``Unavailable`` when he has as many as he may."""
+        if self._place is not None:
+            self._place.give(self.name, whose, limits)
 
-    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        """Cut what arrived into messages, or into lines of its stderr."""
-        assert isinstance(data, bytes)
+    # --- what the child tells us
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Cut what arrived into messages; what is on its stderr is kept for those who ask."""
         if fd != 1:
-            self._hear_complaints(data)
+            self._complaints.feed(data)
             return
+        if self._silent:
+            self._speaks()
         try:
             for text in self._cutter.feed(data):
                 self._take(text)
@@ -73,140 +117,152 @@ class StdioWire(Inbox, asyncio.SubprocessProtocol):
             log.error(
                 "what it wrote is no message, the process is ended", extra={"backend": self.name, "why": str(broken)}
             )
-            self._signal(signal.SIGKILL)
+            self._kill()
 
-    def _hear_complaints(self, data: bytes) -> None:
-        try:
-            for line in self._complaints.feed(data):
-                self._complain(line)
-        except WireError:
-            self._complaints.clear()
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+    def pipe_connection_lost(self, fd: int) -> None:
         """The child closed a stream; its last line needs no end. Without its stdout nothing can come any more."""
         if fd == 1:
             self._take(self._cutter.rest())
+        if fd == 1 or self.exited:
             self._end_soon()
-        elif fd == 2:
-            self._complain(self._complaints.rest())
 
     def process_exited(self) -> None:
         """The child is gone, but what it wrote last may still be in the pipes."""
-        self.on_exit.set()
+        self._speaks()
         self._end_soon()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The child is gone and so are its streams."""
-        self._end()
+    def _speaks(self) -> None:
+        """It said something, or never will: the next child may start."""
+        self._silent = False
+        if self._place is not None:
+            self._place.started()
+
+    @property
+    def exited(self) -> bool:
+        """Whether the process is gone."""
+        return self._child is not None and self._child.returncode is not None
 
     def _end_soon(self) -> None:
-        if self._ending is None and not self._ended:
-            self._ending = asyncio.get_running_loop().call_later(LINGER, self._end)
+        if self._child is not None and self._child.mute and self.exited:
+            self._end()
+        elif self._ending is None and not self._ended:
+            self._ending = self._loop.call_later(LINGER, self._end)
 
     def _end(self) -> None:
         if self._ending is not None:
             self._ending.cancel()
+        if not (self._ended or self._closing):
+            log.info("process ended", extra={"backend": self.name, "why": self.obituary(), **self.facts()})
         super()._end()
 
-    def _complain(self, line: bytes) -> None:
-        text = printable(line)
-        if text:
-            self.stderr.append(text)
-            log.debug("stderr", extra={"backend": self.name, "line": text})
+    def _take(self, text: bytes) -> None:
+        before = self._garbage
+        super()._take(text)
+        if self._noise and self._garbage == before and text.strip():
+            self._noise = 0
+
+    def _count_garbage(self, text: bytes) -> None:
+        self._garbage += 1
+        self._noise += 1
+        if self._noise > NOISE:
+            self._noisy_until = self._loop.time() + NOISY
+        room, skipped = self._pace.room()
+        if skipped:
+            log.warning("lines that are no JSON-RPC left out", extra={"backend": self.name, "lines": skipped})
+        self._pace.took(min(room, 1), 1 - min(room, 1))
+        if room:
+            log.warning("message is no JSON-RPC", extra={"backend": self.name, "text": printable(text)})
 
     # --- what a link asks
 
     async def tell(self, body: bytes, headers: Headers) -> None:
         """See ``Wire``. A child that reads nothing for ten seconds is ended."""
-        if self._stdin is None or self._stdin.is_closing() or self.on_exit.is_set() or self._ended:
+        if self._child is None or self._child.deaf or self._ended:
             raise self._gone_error()
         try:
             await self._until_writable("stdin write stall")
         except Overdue:
-            self._signal(signal.SIGKILL)
+            self._kill()
             raise
-        self._stdin.write(behind_head(body) if self._cutter.framed else jsonrpc.one_line(body) + b"\n")
+        if self._child.deaf:
+            raise self._gone_error()
+        self._child.write(behind_head(body) if self._cutter.framed else jsonrpc.one_line(body) + b"\n")
+
+    @property
+    def stderr(self) -> Sequence[str]:
+        """The last lines that the child wrote there, as it wrote them."""
+        return self._complaints.tail(STDERR_LINES)
+
+    @property
+    def wrong(self) -> str:
+        """Why the child is not well though it runs; empty when it is."""
+        if self._loop.time() >= self._noisy_until:
+            return ""
+        return f"it wrote more than {NOISE} lines in a row that are no JSON-RPC"
+
+    def facts(self) -> Mapping[str, object]:
+        """What is known of the process beside its health: lines that were no messages, and the last that it complained of."""
+        said = [scrub.text(line) for line in self._complaints.tail(SHOWN)]
+        return {"garbage": self._garbage, "stderr": said}
 
     def obituary(self) -> str:
         """Why the child is not there, with the last thing it said on stderr."""
-        code = self._transport.get_returncode() if self._transport is not None else None
-        said = f': "{scrub.text(self.stderr[-1])}"' if self.stderr else ""  # clients read it; the log has it as it was
+        code = self._child.returncode if self._child is not None else None
+        last = self._complaints.tail(1)
+        said = f': "{scrub.text(last[0])}"' if last else ""  # clients read it; the log has it as it was
         if code is None:
             return f"the process closed its output{said}"
         return f"the process {_ending(code)}{said}"
 
     async def close(self) -> None:
-        """Close stdin, wait; terminate the group, wait; kill the group."""
-        if self._transport is None:
+        """Close its stdin and wait; its nurse terminates it, and kills what then is left of it."""
+        if self._child is None:
             return
-        if self._stdin is not None:
-            self._stdin.close()
-        if not await self._gone(CLOSE_WAIT):
-            self._signal(signal.SIGTERM)
-            await self._gone(TERM_WAIT)
-        self._signal(signal.SIGKILL)
-        await self._gone(TERM_WAIT)
-        self._transport.close()
+        self._closing = True
+        self._child.leave()
+        if not await self._child.gone(CLOSE_WAIT + TERM_WAIT + SWEEP + 1.0):
+            log.error("a child process cannot be ended", extra={"backend": self.name, "pid": self._child.pid})
+        self._child.drop()
         self._end()
+        if self._place is not None:
+            self._place.leave()
 
-    async def _gone(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.on_exit.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def _signal(self, number: signal.Signals) -> None:
-        """To the whole group: what the child started goes with it."""
-        if self._transport is None:
-            return
-        try:
-            os.killpg(self._transport.get_pid(), number)
-        except (ProcessLookupError, PermissionError):
-            return
+    def _kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
 
 
-async def spawn(name: str, command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> StdioWire:
-    """Start ``command`` (argv, never a shell). Raises ``Unavailable`` saying what to do when it cannot be started."""
-    if _impossible(command, env, cwd):
+async def spawn(name: str, program: Program, limits: Limits = _PLAIN, whose: str = "") -> StdioWire:
+    """Start ``program`` for ``whose`` (empty: for everybody). Raises ``Unavailable``."""
+    if _impossible(program):
         raise Unavailable(name, "its command or env has a NUL, or '=' in a name", Code.CONFIGURATION_ERROR)
     wire = StdioWire(name)
+    place = await places().take(name, whose, limits)
     try:
-        await _start(wire, command, env, cwd)
-    except FileNotFoundError:
-        raise Unavailable(name, _not_found(command[0], cwd), Code.CONNECTION_FAILED) from None
-    except (PermissionError, NotADirectoryError, OSError) as refused:
-        raise Unavailable(name, f"cannot start '{command[0]}': {refused.strerror}", Code.CONNECTION_FAILED) from None
+        await wire.start(program, place)
+    except Refused as refused:
+        raise Unavailable(name, _why(refused, program), Code.CONNECTION_FAILED) from None
     return wire
 
 
-async def _start(wire: StdioWire, command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
-    """Start the child; who is cancelled meanwhile waits until it can be ended (uvloop would leave it behind)."""
-    loop = asyncio.get_running_loop()
-    starting = loop.create_task(
-        loop.subprocess_exec(lambda: wire, *command, env=dict(env), cwd=cwd, start_new_session=True)
-    )
-    try:
-        await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await asyncio.wait([starting])
-        if starting.exception() is None:
-            await wire.close()
-        raise
-
-
-def _impossible(command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> bool:
-    """What no process can be given. asyncio raises ``ValueError``, uvloop starts it with something else."""
-    texts = (*command, *env, *env.values(), cwd or "")
+def _impossible(program: Program) -> bool:
+    """Whether it has what no process can be given."""
+    env = program.env
+    texts = (*program.command, *env, *env.values(), program.cwd or "")
     return any("\0" in text for text in texts) or any("=" in key or not key for key in env)
 
 
-def _not_found(program: str, cwd: str | None) -> str:
-    if cwd is not None and not Path(cwd).is_dir():
-        return f"its working directory '{cwd}' does not exist"
-    hint = {"npx": "install Node.js", "uvx": "install uv", "docker": "install Docker"}.get(program, "install it")
-    return f"'{program}' was not found on the PATH of this service; {hint}, or give its full path"
+def _why(refused: Refused, asked: Program) -> str:
+    """Why a program could not be started, and what to do."""
+    program, cwd = asked.command[0], asked.cwd
+    if refused.stage == "cwd":
+        if refused.errno == errno.ENOENT:
+            return f"its working directory '{cwd}' does not exist"
+        return f"its working directory '{cwd}' cannot be entered: {refused.strerror}"
+    if refused.stage == "program" and refused.errno == errno.ENOENT:
+        hint = {"npx": "install Node.js", "uvx": "install uv", "docker": "install Docker"}.get(program, "install it")
+        return f"'{program}' was not found on the PATH of this service; {hint}, or give its full path"
+    return f"cannot start '{program}': {refused.strerror}"
 
 
 def _ending(code: int) -> str:

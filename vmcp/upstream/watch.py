@@ -49,6 +49,15 @@ class Watch:
         if keeper is not None:
             keeper.stop()
 
+    def hand_over(self, other: "Watch") -> None:
+        """All that is wanted is wanted of ``other`` from now on; nobody waits here any more."""
+        if self._wanted:
+            other._wanted.update(self._wanted)
+            self._wanted.clear()
+            for keeper in (self._keeper, other._keeper):
+                if keeper is not None:
+                    keeper.wake()
+
     async def want(self, name: str, kind: str = URIS) -> None:
         """Be told when ``name`` changes; returns as soon as the backend has agreed. Raises ``McpError``."""
         topic = (kind, name)
@@ -62,4 +71,10 @@ class Watch:
     def unwant(self, name: str, kind: str = URIS) -> None:
         """Nobody wants ``name`` any more. It also takes back a ``want`` that failed or still waits."""
         if self._wanted.pop((kind, name), False) is None and self._keeper is not None:
+            self._keeper.wake()
+
+    def inherit(self, name: str, kind: str = URIS) -> None:
+        """Be told when ``name`` changes, as of another backend before; whether it agrees is seen when it is connected."""
+        self._wanted[kind, name] = None
+        if self._keeper is not None:
             self._keeper.wake()

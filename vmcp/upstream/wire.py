@@ -8,11 +8,42 @@ from typing import Protocol
 
 import msgspec
 
+from vmcp.config.timeouts import Timeouts
 from vmcp.protocol.jsonrpc import Message
+from vmcp.upstream.endpoint import Endpoint
 
 Headers = Sequence[tuple[bytes, bytes]]
 OnMessage = Callable[[Message], Awaitable[None]]
 OnStray = Callable[[Message], None]
+
+
+class Signing(list[tuple[bytes, bytes]]):
+    """Headers of which some are made for each request: ``over`` (to where, a method, a body) gives them all.
+
+    As a list it has those that are always the same. ``proof`` is what its credential knows it again by.
+    """
+
+    __slots__ = ("over", "proof")
+
+    def __init__(self, same: Headers, over: Callable[[Endpoint, bytes, bytes], Headers], proof: str) -> None:
+        super().__init__(same)
+        self.over = over
+        self.proof = proof
+
+
+class Widening(list[tuple[bytes, bytes]]):
+    """Headers whose credential may be had with more scopes: ``lacks`` hears a 403's challenge; whether to ask for it again."""
+
+    __slots__ = ("lacks",)
+
+    def __init__(self, same: Headers, lacks: Callable[[str], bool]) -> None:
+        super().__init__(same)
+        self.lacks = lacks
+
+
+def carried(shown: Headers, target: Endpoint, method: bytes, body: bytes) -> Headers:
+    """What a request carries of what its credential showed."""
+    return shown.over(target, method, body) if isinstance(shown, Signing) else shown
 
 
 class Credential(Protocol):
@@ -24,7 +55,7 @@ class Credential(Protocol):
         """The headers that carry it, had by ``deadline`` (loop time). Raises ``VmcpError``: then nothing is sent."""
 
     def refused(self, headers: Headers) -> bool:
-        """The backend answered 401 to these; whether to ask once more with others."""
+        """The backend took these for no good (any more); whether to ask once more with others."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -32,7 +63,8 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     ``lasting``: its answer is a stream that stays open on purpose (``subscriptions/listen``), so only the deadline given
     with it counts. ``resumes``: in its revision a broken stream of answers may be taken up where it ended.
-    ``credential``: the caller's, in place of the wire's own.
+    ``credential``: the caller's, in place of the wire's own. ``limits``: of its tool or backend; None where it is no call.
+    ``again``: if its answer is lost, it is asked once more, within the budget.
     """
 
     id: int
@@ -42,6 +74,8 @@ class Outgoing(msgspec.Struct, frozen=True):
     lasting: bool = False
     resumes: bool = True
     credential: Credential | None = None
+    limits: Timeouts | None = None
+    again: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):

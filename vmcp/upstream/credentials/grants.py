@@ -10,14 +10,14 @@ import binascii
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
 from vmcp.call import Identity
-from vmcp.config.outgoing import TOKEN_TYPE, Client, CrossApp, ServiceAccount, TokenExchange
+from vmcp.config.outgoing import TOKEN_TYPE, Client, CrossApp, OnBehalf, ServiceAccount, TokenExchange
 from vmcp.config.values import Text
 from vmcp.egress.fetch import Fetched, Fetcher
 from vmcp.errors import Code, Unavailable, VmcpError
@@ -82,6 +82,20 @@ class Endpoints:
             raise self._odd("it gave back the token that it was shown")
         return self._for(caller, None, token)
 
+    async def on_behalf(self, spec: OnBehalf, caller: Identity) -> Token:
+        """Entra's token for the caller's. Its own form: the client in the body, the audience in the scopes."""
+        secret = {"client_secret": self.secret(spec.client.secret)} if spec.client.secret is not None else {}
+        asked = {
+            "grant_type": _GRANT + "jwt-bearer",
+            "requested_token_use": "on_behalf_of",
+            "client_id": spec.client.id or "",
+            "assertion": caller.token,
+            **_wanted(None, spec.scopes),
+            **secret,
+        }
+        token = self._bearer(await self._ask(spec.token_url, Client(), asked), caller.token)
+        return replace(self._for(caller, None, token, by="oid"), skew=spec.skew)
+
     # --- what is asked
 
     async def _ask(self, url: str, client: Client, fields: Mapping[str, str]) -> Mapping[str, Any]:
@@ -121,7 +135,7 @@ class Endpoints:
         kind = said.get("token_type")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise self._odd("it issued a token of another type than Bearer")
-        return Token(self._text(said, shown), _life(said.get("expires_in")))
+        return Token(self._text(said, shown), life(said.get("expires_in")))
 
     def _text(self, said: Mapping[str, Any], shown: str | None) -> str:
         text = said.get("access_token")
@@ -131,15 +145,17 @@ class Endpoints:
             raise self._odd("it gave back the token that it was shown")
         return text
 
-    def _for(self, caller: Identity, audience: str | None, token: Token) -> Token:
+    def _for(self, caller: Identity, audience: str | None, token: Token, by: str = "sub") -> Token:
         """``token``, if it is nobody else's and for nowhere else, as far as it can be read; it lives no longer than the caller's.
 
-        Its signature is the backend's to check. Where it is of the caller's own issuer, it has to be about the caller.
+        Its signature is the backend's to check. Where it is of the caller's own issuer, it has to be about the caller; ``by`` is
+        the claim that says so (``sub`` of Entra is another for each application).
         """
-        claims, now = _claims(token.text), time.time()
+        claims, now = claims_of(token.text), time.time()
         if claims and audience is not None and audience not in _several(claims.get("aud")):
             raise self._odd("the token is for another audience")
-        if claims.get("iss") == caller.issuer and claims.get("sub") != caller.subject:
+        who = caller.subject if by == "sub" else caller.claims.get(by)
+        if claims.get("iss") == caller.issuer and claims.get(by) != who:
             raise self._odd("the token is about somebody else than the caller")
         ends = claims.get("exp", now + LONGEST)
         if isinstance(ends, bool) or not isinstance(ends, int | float) or ends <= now:
@@ -154,7 +170,7 @@ class Endpoints:
         if said.get("issued_token_type") != ID_JAG or not isinstance(kind, str) or kind.lower() != "n_a":
             raise self._odd("the identity provider issued something else than an ID-JAG")
         text = self._text(said, caller.token)
-        claims = _claims(text)
+        claims = claims_of(text)
         if spec.audience not in _several(claims.get("aud")):
             raise self._odd("the identity provider's assertion is for another audience")
         if spec.resource is not None and spec.resource not in _several(claims.get("resource")):
@@ -172,7 +188,7 @@ def _wanted(audience: str | None, scopes: tuple[str, ...]) -> dict[str, str]:
     return wanted | ({"scope": " ".join(scopes)} if scopes else {})
 
 
-def _life(said: object) -> float:
+def life(said: object) -> float:
     """Seconds that a token lives; some endpoints write the number as a text."""
     if isinstance(said, str) and said.isascii() and said.isdigit():
         said = int(said[:10])
@@ -186,7 +202,7 @@ def remaining(expires: float | None) -> float:
     return UNKNOWN if expires is None else max(expires - time.time(), 0.0)
 
 
-def _claims(token: str) -> Mapping[str, Any]:
+def claims_of(token: str) -> Mapping[str, Any]:
     """The claims of a JWT, unverified; none where it is no JWT."""
     parts = token.split(".")
     if len(parts) != 3:

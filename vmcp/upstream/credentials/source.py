@@ -12,12 +12,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from vmcp.call import Identity
+from vmcp.config.aws import AwsSts
 from vmcp.config.model import BackendSpec
-from vmcp.config.outgoing import PER_USER, Basic, Bearer, CrossApp, PassThrough, ServiceAccount, TokenExchange
+from vmcp.config.oauth import GatewayOAuth, OAuth, UserOAuth
+from vmcp.config.outgoing import PER_USER, Basic, Bearer, CrossApp, OnBehalf, PassThrough, ServiceAccount, TokenExchange
 from vmcp.config.values import Text
 from vmcp.egress.fetch import Fetcher
 from vmcp.errors import Code, Unavailable
 from vmcp.upstream import secrets
+from vmcp.upstream.credentials.aws import Aws
+from vmcp.upstream.credentials.consent import Consent
+from vmcp.upstream.credentials.consented import Consented, Lister
 from vmcp.upstream.credentials.grants import Endpoints
 from vmcp.upstream.credentials.tokens import Grant, Token, Tokens
 from vmcp.upstream.wire import Credential, Headers
@@ -39,6 +44,12 @@ def fixed(spec: BackendSpec, environ: Mapping[str, str]) -> Headers:
         pair = f"{auth.username}:{_secret(spec, auth.password, environ)}"
         return [(b"authorization", b"Basic " + base64.b64encode(pair.encode()))]
     return []
+
+
+def consent_of(spec: BackendSpec, environ: Mapping[str, str]) -> Consent | None:
+    """The logins at a backend; None where its strategy is another."""
+    auth = spec.auth
+    return Consent(spec, auth, lambda value: _secret(spec, value, environ)) if isinstance(auth, OAuth) else None
 
 
 def _secret(spec: BackendSpec, value: Text, environ: Mapping[str, str]) -> str:
@@ -88,6 +99,7 @@ class Credentials:
     """The credentials for one backend. Mutable: it owns tokens and the requests for them.
 
     ``own`` is vmcp's (None: none beyond the fixed headers). ``per_user``: every call needs its caller's, from ``of``.
+    ``consent`` has the logins, where the strategy is one of logging in.
     """
 
     def __init__(self, spec: BackendSpec, environ: Mapping[str, str]) -> None:
@@ -97,12 +109,16 @@ class Credentials:
         self._tokens = Tokens(spec.name)
         self._fetcher = Fetcher()
         self._endpoints = Endpoints(spec.name, self._fetcher, lambda value: _secret(spec, value, environ))
+        self._aws = Aws(spec.name, spec.auth, self._fetcher, self._tokens) if isinstance(spec.auth, AwsSts) else None
+        self.consent = consent_of(spec, environ)
         self.own = self._own()
 
     def of(self, identity: Identity | None) -> Credential | None:
         """The credential of a caller; None where all have the same. Raises ``Unavailable`` when there can be none."""
         if not self.per_user:
             return None
+        if self.consent is not None and identity is not None:
+            return Consented(self.consent, identity, identity.principal)
         if identity is None or not identity.token:
             why = "it is asked with each caller's own credential, and this caller showed none"
             raise Unavailable(self._spec.name, why, Code.UNAUTHORIZED)
@@ -113,6 +129,11 @@ class Credentials:
         elif isinstance(auth, CrossApp):
             grant = functools.partial(self._endpoints.crossed, auth, identity)
             asked = (auth.target_url, auth.target.id, auth.audience, auth.resource, *auth.scopes)
+        elif isinstance(auth, OnBehalf):
+            grant = functools.partial(self._endpoints.on_behalf, auth, identity)
+            asked = (auth.token_url, auth.client.id, *auth.scopes)
+        elif self._aws is not None:
+            return self._aws.of(identity, functools.partial(_key, identity))
         else:
             return self._passed(identity)
         return Granted(self._tokens, _key(identity, asked), grant, identity.principal)
@@ -126,7 +147,15 @@ class Credentials:
         match self._spec.auth:
             case ServiceAccount() as spec:
                 return self._account(spec)
-            case PassThrough() | TokenExchange() | CrossApp() as spec if spec.listing is not None:
+            case GatewayOAuth() if self.consent is not None:
+                return Consented(self.consent, self.consent.lister, None)
+            case UserOAuth(listing=None) if self.consent is not None:
+                return Lister(self.consent)
+            case AwsSts(listing=token) if token is not None and self._aws is not None:
+                return self._aws.own(functools.partial(_secret, self._spec, token, self._environ))
+            case PassThrough() | TokenExchange() | CrossApp() | OnBehalf() | UserOAuth() as spec if (
+                spec.listing is not None
+            ):
                 return Listing(self._spec, spec.listing, self._environ)
             case TokenExchange(token_url=url, client=client) as spec if client.secret is not None:
                 return self._lister(ServiceAccount(url, client, spec.audience, spec.scopes))
@@ -154,6 +183,8 @@ class Credentials:
         """Give everything back."""
         await self._tokens.close()
         await self._fetcher.close()
+        if self.consent is not None:
+            await self.consent.close()
 
 
 class Listing:

@@ -27,10 +27,11 @@ SKEW: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An access token and how many seconds it may be used."""
+    """An access token and how many seconds it may be used; ``skew`` is in place of ``SKEW``."""
 
     text: str = field(repr=False)
     seconds: float
+    skew: float | None = None
 
 
 Grant = Callable[[], Awaitable[Token]]
@@ -77,6 +78,10 @@ class Tokens:
         if kept is not None and kept[0] == text:
             del self._kept[key]
 
+    def forget(self, key: str) -> None:
+        """Forget the token of ``key``, whatever it is."""
+        self._kept.pop(key, None)
+
     async def close(self) -> None:
         """Ask no more, and forget all."""
         self._closed = True
@@ -91,7 +96,8 @@ class Tokens:
             asked.set_exception(error)
             return
         life = min(token.seconds, LONGEST)
-        until = asyncio.get_running_loop().time() + life - min(SKEW, life / 10)
+        skew = min(SKEW, life / 10) if token.skew is None else token.skew
+        until = asyncio.get_running_loop().time() + life - skew
         self._kept[key] = (token.text, until)
         self._kept.move_to_end(key)
         while len(self._kept) > CAP:

@@ -1,0 +1,52 @@
+"""A request to a backend while somebody watches: how long it took, how it ended, and the trace that it is part of.
+
+The rule: whoever watches changes nothing but the trace context that goes along, in ``_meta`` and in headers; what the caller
+said there is replaced, as the request is ours.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from time import perf_counter
+from typing import Any, Final
+
+from msgspec import Raw
+
+from vmcp.call import Call, Complete, Watcher, refine
+from vmcp.config.model import BackendSpec
+from vmcp.errors import VmcpError
+from vmcp.protocol import jsonrpc, outcomes
+from vmcp.upstream.ask import Asker, Outgoing
+
+Sending = Callable[[Call, Outgoing, Asker | None], Coroutine[Any, Any, Complete]]
+TRACE_KEYS: Final = frozenset({"traceparent", "tracestate", "fastmcp.traceparent", "fastmcp.tracestate"})
+
+
+async def watched(
+    send: Sending, spec: BackendSpec, call: Call, outgoing: Outgoing, asker: Asker | None, watcher: Watcher
+) -> Complete:
+    """What ``send`` gives. Raises what it raises."""
+    sent = watcher.asks(call, spec.name, spec.transport, outgoing.name)
+    asking = call
+    if sent is not None and sent.carrier:
+        asking, outgoing = carrying(call, outgoing, sent.carrier)
+    began, error = perf_counter(), outcomes.INTERNAL
+    try:
+        complete = await send(asking, outgoing, asker)
+        error = ""
+    except VmcpError as failed:
+        error = outcomes.error_type(failed)
+        raise
+    except asyncio.CancelledError:
+        error = outcomes.CANCELLED
+        raise
+    finally:
+        watcher.asked(sent, call, spec.name, spec.transport, error, perf_counter() - began)
+    return complete
+
+
+def carrying(call: Call, outgoing: Outgoing, carrier: Mapping[str, str]) -> tuple[Call, Outgoing]:
+    """The same with the trace context of ``carrier``, and no other."""
+    meta = {key: value for key, value in call.meta.items() if key not in TRACE_KEYS}
+    meta.update({key: Raw(jsonrpc.encode(value)) for key, value in carrier.items()})
+    headers = [(key.encode(), value.encode("latin-1")) for key, value in carrier.items()]
+    return refine(call, meta=meta), refine(outgoing, trace=headers)
