@@ -164,7 +164,7 @@ async def test_a_backend_that_is_down_is_said_to_be(monkeypatch: pytest.MonkeyPa
     server = speaking(MODERN)
     async with house(monkeypatch, {"b": server}) as running:
         backend = running.backends["b"]
-        backend._link = None
+        backend._control.link = None
         answer = await Door(running.app).call("t")
         assert answer.error["code"] == -32603
         assert "backend 'b' is unavailable" in answer.error["message"]

@@ -8,10 +8,16 @@ import pytest
 from tests.aggregator.tasked import INNER, OFFERS, STATE
 from tests.server.clients import Door
 from tests.server.peers import Asked, Json, Notify, Server, house, text, tool, until
+from tests.upstream.test_sending import SPEC
+from tests.upstream.test_sending import call as some_call
+from vmcp.aggregator.driving import Driven
+from vmcp.call import Call, Complete
 from vmcp.errors import McpError
 from vmcp.protocol import envelope
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.protocol.tasks import RELATED
+from vmcp.tasks import Nest
+from vmcp.upstream.ask import Asker, Outgoing
 
 OLD = Revision.V2025_11_25
 STRANGERS = [MODERN, Revision.V2025_06_18]
@@ -123,3 +129,26 @@ async def _nonsense(asked: Asked, notify: Notify) -> bytes:
 
 async def _at_once(asked: Asked, notify: Notify) -> bytes:
     return text({"content": []})
+
+
+class _Recorder:
+    """A backend that makes a task, and notes for which tool each of its requests takes its time."""
+
+    def __init__(self) -> None:
+        self.spec = SPEC
+        self.asked: list[tuple[str, str | None, str | None]] = []
+
+    def speaks(self, call: Call) -> Revision | None:
+        return OLD
+
+    async def send(self, call: Call, outgoing: Outgoing, asker: Asker | None = None) -> Complete:
+        self.asked.append((call.method, outgoing.name, outgoing.tool))
+        made: Json = {"task": STATE} if call.method == "tools/call" else {"content": []}
+        return Complete(text(made), OLD)
+
+
+async def test_the_result_of_a_task_has_the_time_of_its_tool() -> None:
+    backend = _Recorder()
+    async with Nest("test") as nest:
+        await Driven(backend, nest).send(some_call(), Outgoing({"name": "t"}, "t"))
+    assert backend.asked == [("tools/call", "t", None), ("tasks/result", INNER, "t")]

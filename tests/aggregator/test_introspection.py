@@ -38,7 +38,8 @@ async def test_the_servers_behind_a_group_are_told_in_every_era(
         assert info["prompts"] == []
         health = (await door.ask("vmcp/servers/health")).result
         assert health["status"] == "healthy"
-        assert health["servers"] == [{"name": name, "health": "healthy"} for name in ("a", "b")]
+        unused = {"active": 0, "probes": 0, "changes": 1}
+        assert health["servers"] == [{"name": name, "health": "healthy", **unused} for name in ("a", "b")]
         assert (await door.ask("vmcp/cache/clear")).result["cleared"] == 0
         for method in OWN:
             assert b"http://x/" not in (await door.ask(method, {"name": "a"})).body
@@ -53,7 +54,8 @@ async def test_a_server_that_is_down_is_unhealthy_and_says_why_without_saying_wh
         door = Door(running.app)
         health = (await door.ask("vmcp/servers/health")).result
         assert health["status"] == "degraded"
-        assert health["servers"][1] == {"name": "b", "health": "unhealthy", "reason": "nobody listens at [host]"}
+        told = {"name": "b", "health": "unhealthy", "reason": "nobody listens at [host]"}
+        assert health["servers"][1] == {**told, "active": 0, "probes": 0, "changes": 1}
         one = (await door.ask("vmcp/servers/health", {"name": "b"})).result
         assert one["status"] == "unhealthy"
         assert "protocolVersion" not in (await door.ask("vmcp/servers/info", {"name": "b"})).result

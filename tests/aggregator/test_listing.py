@@ -88,7 +88,7 @@ async def test_a_cursor_outlives_a_new_table(monkeypatch: pytest.MonkeyPatch) ->
     servers = {"late": late, **five()}
     async with house(monkeypatch, servers, limits=PAGES, settled=False) as running:
         await until(lambda: len(names(running)) == 5)
-        running._settle()
+        running.current.settle()
         door = Door(running.app)
         first = await page(door, "tools/list")
         late.up.set()
@@ -109,12 +109,9 @@ async def test_a_cursor_whose_place_is_gone_is_refused(monkeypatch: pytest.Monke
     async with house(monkeypatch, five(), limits=PAGES) as running:
         door = Door(running.app)
         cursor = (await page(door, "tools/list"))["nextCursor"]
-        without = replace(
-            running.config, aggregation=Aggregation(strategy="manual", tools={"b": Selection(exclude=("t3",))})
-        )
-        running.config = without
-        running._start_build()
-        await until(lambda: len(names(running)) == 4)
+        fewer = Aggregation(strategy="manual", tools={"b": Selection(exclude=("t3",))})
+        await running.adopt(replace(running.config, aggregation=fewer, digest="another"))
+        assert len(names(running)) == 4
         answer = await door.ask("tools/list", {"cursor": cursor})
         assert answer.error["code"] == -32602
         assert "list again without one" in answer.error["message"]

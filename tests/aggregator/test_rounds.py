@@ -18,7 +18,7 @@ from tests.middleware.calls import call as any_call
 from vmcp.aggregator.rounds import VALID, Rounds, digest
 from vmcp.call import Answers, Call, Complete, Identity, InputRequired, Peer
 from vmcp.config.model import Allow, BackendSpec
-from vmcp.errors import McpError
+from vmcp.errors import ConsentRequired, McpError
 from vmcp.protocol.questions import ELICIT, ROOTS, SAMPLE, Question
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.routing.catalog import Kind
@@ -547,3 +547,68 @@ async def test_a_page_that_cannot_be_asked_for_is_an_error_of_the_clients_revisi
     assert refused.value.code == code
     if code == -32021:
         assert refused.value.data == {"requiredCapabilities": {"elicitation": {"url": {}}}}
+
+
+# --- by vmcp itself: its user has to consent
+
+
+class Needed:
+    """Wants a consent until it is there."""
+
+    def __init__(self) -> None:
+        self.there = False
+
+    async def __call__(self, call: Call, outgoing: Outgoing, asker: Asker | None) -> object:
+        if not self.there:
+            raise ConsentRequired("b", "http://127.0.0.1:4483/oauth/start?invitation=x")
+        return {"content": []}
+
+
+LINK = "http://127.0.0.1:4483/oauth/start?invitation=x"
+
+
+@pytest.mark.parametrize("revision", [MODERN, OLD], ids=str)
+@pytest.mark.parametrize("allow", [Allow(), Allow(url=True)])
+async def test_a_consent_is_asked_for_whatever_the_backend_may_ask(
+    nest: Nest, revision: Revision, allow: Allow
+) -> None:
+    needed = Needed()
+    world = World(nest, Backend(needed, revision, spec(allow=allow)))
+    outcome = await world.send(call())
+    question = asked(outcome)["consent"]
+    assert (question["method"], question["params"]["mode"], question["params"]["url"]) == (ELICIT, "url", LINK)
+    again = await world.send(retry(outcome, responses={"consent": Raw(b'{"action":"accept"}')}))
+    assert asked(again) == asked(outcome), "it was not given yet"
+    needed.there = True
+    assert isinstance(await world.send(retry(again, responses={"consent": Raw(b'{"action":"accept"}')})), Complete)
+    with pytest.raises(McpError, match="did not agree"):
+        await world.send(retry(outcome, responses={"consent": Raw(b'{"action":"decline"}')}))
+
+
+async def test_a_client_of_2025_11_25_is_refused_with_the_page_to_visit(nest: Nest) -> None:
+    with pytest.raises(McpError) as refused:
+        await World(nest, Backend(Needed())).send(call(revision=OLD, client=Inline()))
+    assert (refused.value.code, refused.value.vmcp_code) == (-32042, 3000)
+    told = json.loads(json.dumps(refused.value.data, default=lambda raw: json.loads(bytes(raw))))
+    (page,) = told["elicitations"]
+    assert (page["mode"], page["url"], len(page["elicitationId"])) == ("url", LINK, 32)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"capabilities": b"{}"},
+        {"capabilities": b'{"elicitation":{}}'},
+        {"revision": OLD, "capabilities": b'{"elicitation":{"form":{}}}'},
+        {"revision": Revision.V2025_06_18},
+        {"method": "completion/complete"},
+        {"revision": OLD, "method": "completion/complete"},
+    ],
+    ids=str,
+)
+async def test_who_cannot_be_asked_is_told_where_to_go(nest: Nest, more: dict[str, Any]) -> None:
+    client = {"client": Inline()} if "revision" in more else {}
+    with pytest.raises(ConsentRequired) as refused:
+        await World(nest, Backend(Needed())).send(call(**client, **more))
+    assert (refused.value.code, refused.value.vmcp_code) == (-32603, 3000)
+    assert LINK in refused.value.message

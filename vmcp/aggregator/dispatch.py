@@ -11,14 +11,14 @@ from msgspec import Raw
 
 from vmcp.aggregator import listing
 from vmcp.aggregator.tasks import Tasks, Ways
-from vmcp.call import Call, Complete, Outcome, resource_for
+from vmcp.call import Call, Complete, Outcome, resource_for, usable
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope, jsonrpc
 from vmcp.protocol.revisions import Revision, knows
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import HeaderParam, Route
 from vmcp.upstream.ask import Outgoing
-from vmcp.upstream.backend import Backend
+from vmcp.upstream.balancer import Placed
 
 Answering = Callable[[Call], Awaitable[Outcome]]
 
@@ -37,21 +37,24 @@ class Subscriptions(Protocol):
 
 
 class Dispatch:
-    """The innermost handler. ``own`` are the methods of vmcp itself."""
+    """The innermost handler. ``own`` are the methods of vmcp itself. ``whole``: no list is given while a backend is missing."""
 
     def __init__(
         self,
-        backends: Mapping[str, Backend],
+        backends: Mapping[str, Placed],
         ways: Ways,
         subscriptions: Subscriptions,
         tasks: Tasks,
         own: Mapping[str, Answering],
         page_size: int,
+        *,
+        whole: bool = False,
     ) -> None:
         self._backends = backends
         self._ways = ways
         self._tasks = tasks
         self._page_size = page_size
+        self._whole = whole
         self._methods: Mapping[str, Answering] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
@@ -92,12 +95,17 @@ class Dispatch:
         return listing.result(call, {})
 
     async def _list(self, call: Call) -> Complete:
-        return listing.page(call, self._page_size)
+        if not call.face.missing:
+            return listing.page(call, self._page_size)
+        absent = {name: _absence(self._backends[name]) for name in call.face.missing}
+        if self._whole:
+            raise listing.incomplete(call, absent)
+        return listing.page(call, self._page_size, absent)
 
     async def _tool(self, call: Call) -> Outcome:
         name = _named(call, "name")
-        route = call.face.routes[Kind.TOOL].get(name)
-        if route is None or (call.may is not None and not call.may(route)):
+        route = usable(call, call.face.routes[Kind.TOOL].get(name))
+        if route is None:
             raise McpError(Code.INVALID_PARAMS, f"Unknown tool: {name}", vmcp_code=Code.ROUTING_FAILED)
         given = _object(call, "arguments")
         # Only HTTP has headers, and a request of this revision always some of them.
@@ -114,8 +122,8 @@ class Dispatch:
 
     async def _prompt(self, call: Call) -> Outcome:
         name = _named(call, "name")
-        route = call.face.routes[Kind.PROMPT].get(name)
-        if route is None or (call.may is not None and not call.may(route)):
+        route = usable(call, call.face.routes[Kind.PROMPT].get(name))
+        if route is None:
             raise McpError(Code.INVALID_PARAMS, f"Unknown prompt: {name}", vmcp_code=Code.ROUTING_FAILED)
         params = {**call.params, "name": route.original}
         return await self._ways.send(call, route, _outgoing(call, route, params, route.original))
@@ -143,8 +151,9 @@ class Dispatch:
             found, key = routes[Kind.PROMPT].get(name), "name"
         elif kind == "ref/resource" and isinstance(uri, str):
             found = routes[Kind.TEMPLATE].get(uri) or routes[Kind.RESOURCE].get(uri)
-        if found is not None and (call.may is None or call.may(found)):
-            return found, key
+        aimed = usable(call, found)
+        if aimed is not None:
+            return aimed, key
         raise McpError(Code.INVALID_PARAMS, "Invalid params: 'ref' names no prompt or template that is listed here")
 
 
@@ -158,7 +167,7 @@ def _outgoing(
     params.pop("_meta", None)
     call.trail.backend = route.backend
     call.trail.original = route.original
-    return Outgoing(params, name, headers)
+    return Outgoing(params, name, headers, route.idempotent)
 
 
 def _named(call: Call, key: str) -> str:
@@ -192,10 +201,18 @@ def _param_headers(route: Route, params: Mapping[str, Any], given: Mapping[str, 
     return envelope.params_as_headers(_pairs(route.header_params), outgoing)
 
 
-def _completes(backend: Backend) -> bool:
+def _completes(backend: Placed) -> bool:
     """Whether to ask at all: 2024-11-05 had no capability for it, so there one can only try."""
     revision = backend.revision
     return revision is Revision.V2024_11_05 or backend.declares("completions")
+
+
+def _absence(backend: Placed) -> str:
+    """Why nothing is known of what it offers, in one word."""
+    status = backend.status
+    if status.health == "unauthenticated":
+        return status.health
+    return "unavailable" if status.state == "down" else status.state
 
 
 def _no_resource(uri: str, revision: Revision) -> McpError:

@@ -40,7 +40,7 @@ class Driven:
         if inner is None:
             return made
         try:
-            told = await self._verb(call, "tasks/result", inner, asker)
+            told = await self._verb(call, "tasks/result", inner, asker, outgoing.name)
         except (asyncio.CancelledError, Overdue):
             self._nest.start(self._cancel(call, inner), "cancel task")
             raise
@@ -50,8 +50,11 @@ class Driven:
             why = "the backend answered with a malformed result"
             raise McpError(Code.INTERNAL_ERROR, why, vmcp_code=Code.BACKEND_ERROR) from error
 
-    async def _verb(self, call: Call, method: str, inner: str, asker: Asker | None) -> Complete:
-        return await self._backend.send(refine(call, method=method), Outgoing({"taskId": inner}, inner), asker)
+    async def _verb(
+        self, call: Call, method: str, inner: str, asker: Asker | None, tool: str | None = None
+    ) -> Complete:
+        outgoing = Outgoing({"taskId": inner}, inner, tool=tool)
+        return await self._backend.send(refine(call, method=method), outgoing, asker)
 
     async def _cancel(self, call: Call, inner: str) -> None:
         deadline = asyncio.get_running_loop().time() + GOODBYE

@@ -5,9 +5,10 @@ whom the operator lets near: everybody who reaches a listener of this machine al
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from vmcp.aggregator import listing
+from vmcp.aggregator.shelf import Shelf
 from vmcp.call import Call, Complete, Outcome
 from vmcp.config.model import BackendSpec
 from vmcp.errors import Code, McpError
@@ -16,9 +17,8 @@ from vmcp.protocol.revisions import Revision
 from vmcp.routing.table import Route
 from vmcp.upstream.backend import Status
 
-_HEALTH: Final = {"up": "healthy", "down": "unhealthy", "starting": "unknown"}
-
 Answering = Callable[[Call], Awaitable[Outcome]]
+Telling = Callable[[Call], Awaitable[dict[str, Any]]]
 Numbers = Callable[[], Mapping[str, Any]]
 """What was counted, by the names of ``vmcp/metrics``."""
 
@@ -27,7 +27,13 @@ class Server(Protocol):
     """What is told of a backend."""
 
     spec: BackendSpec
-    status: Status
+
+    @property
+    def status(self) -> Status:
+        """How it is."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What is known of how it does."""
 
     @property
     def revision(self) -> Revision | None:
@@ -35,17 +41,30 @@ class Server(Protocol):
 
 
 class Introspection:
-    """``may``: whether callers may use it at all."""
+    """``may``: whether callers may use it at all. ``shelf`` is where results are kept, if they are.
 
-    def __init__(self, servers: Mapping[str, Server], numbers: Numbers, *, may: bool) -> None:
+    ``impaired``: whether the house itself is not quite well, whatever its servers are.
+    """
+
+    def __init__(
+        self,
+        servers: Mapping[str, Server],
+        numbers: Numbers,
+        shelf: Shelf | None = None,
+        *,
+        may: bool,
+        impaired: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._servers = servers
         self._numbers = numbers
+        self._shelf = shelf
         self._may = may
+        self._impaired = impaired
 
     @property
     def methods(self) -> Mapping[str, Answering]:
         """By name."""
-        answers: dict[str, Callable[[Call], dict[str, Any]]] = {
+        answers: dict[str, Telling] = {
             "vmcp/servers/list": self._list,
             "vmcp/servers/info": self._info,
             "vmcp/servers/health": self._health,
@@ -54,11 +73,11 @@ class Introspection:
         }
         return {method: self._guarded(answer) for method, answer in answers.items()}
 
-    def _guarded(self, answer: Callable[[Call], dict[str, Any]]) -> Answering:
+    def _guarded(self, answer: Telling) -> Answering:
         async def guarded(call: Call) -> Complete:
             if not self._may:
                 raise McpError(Code.INSUFFICIENT_PERMISSIONS, "Insufficient permissions", {"method": call.method})
-            return listing.result(call, answer(call))
+            return listing.result(call, await answer(call))
 
         return guarded
 
@@ -74,35 +93,47 @@ class Introspection:
             raise McpError(Code.NO_SERVER_FOUND, f"No server found: {name}", {"name": name})
         return found
 
-    def _list(self, call: Call) -> dict[str, Any]:
+    async def _list(self, call: Call) -> dict[str, Any]:
         return {"servers": [_summary(server) for server in self._here(call).values()]}
 
-    def _info(self, call: Call) -> dict[str, Any]:
+    async def _info(self, call: Call) -> dict[str, Any]:
         server = self._named(call)
         listed = {
-            str(kind): [route.name for route in routes if route.backend == server.spec.name and _open(call, route)]
-            for kind, routes in call.face.listing.items()
+            str(kind): [
+                name for name, route in there.items() if route.backend == server.spec.name and _open(call, route)
+            ]
+            for kind, there in call.face.routes.items()
         }
         spec = server.spec
         told = {"required": spec.required, "isolation": spec.isolation, "metadata": dict(spec.metadata)}
         return {**_summary(server), **told, **listed}
 
-    def _health(self, call: Call) -> dict[str, Any]:
+    async def _health(self, call: Call) -> dict[str, Any]:
         """Of one server when ``name`` says which, else of all."""
         servers = [self._named(call)] if "name" in call.tree else list(self._here(call).values())
         states = [_health(server) for server in servers]
         healthy = sum(state["health"] == "healthy" for state in states)
-        status = "healthy" if healthy == len(states) else "degraded" if healthy else "unhealthy"
+        usable = healthy + sum(state["health"] == "degraded" for state in states)
+        whole = healthy == len(states) and not self._impaired()
+        status = "healthy" if whole else "degraded" if usable or not states else "unhealthy"
         return {"status": status, "servers": states}
 
-    def _clear(self, call: Call) -> dict[str, Any]:
-        """Nothing is kept of results yet, so there is never anything to forget."""
-        return {"cleared": 0}
+    async def _clear(self, call: Call) -> dict[str, Any]:
+        """Forget results: all of this group, or those that ``pattern`` fits, a glob of ``<backend>/<name or URI>``."""
+        pattern = call.tree.get("pattern", "*")
+        if not isinstance(pattern, str):
+            raise McpError(Code.INVALID_PARAMS, "Invalid params: 'pattern' must be a string")
+        return {"cleared": await self._shelf.clear(call.face.backends, pattern) if self._shelf is not None else 0}
 
-    def _metrics(self, call: Call) -> dict[str, Any]:
+    async def _metrics(self, call: Call) -> dict[str, Any]:
         states = [server.status.state for server in self._servers.values()]
         servers = {"vmcp_servers_total": len(states), "vmcp_servers_healthy": states.count("up")}
-        return {"metrics": {**self._numbers(), **servers, "vmcp_cache_size": 0}}
+        kept = (
+            self._shelf.numbers()
+            if self._shelf is not None
+            else {"vmcp_cache_size": 0, "vmcp_requests_cached_total": 0}
+        )
+        return {"metrics": {**self._numbers(), **servers, **kept}}
 
 
 def _open(call: Call, route: Route) -> bool:
@@ -118,5 +149,5 @@ def _summary(server: Server) -> dict[str, Any]:
 
 
 def _health(server: Server) -> dict[str, Any]:
-    told = {"name": server.spec.name, "health": _HEALTH[server.status.state]}
+    told = {**server.facts(), "name": server.spec.name, "health": server.status.health}
     return {**told, "reason": scrub.text(server.status.why)} if server.status.why else told

@@ -6,8 +6,10 @@ cursor that is not ours is refused.
 
 import base64
 import binascii
+from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +28,9 @@ KINDS = {
     "resources/list": Kind.RESOURCE,
     "resources/templates/list": Kind.TEMPLATE,
 }
+DEGRADED: Final = "dev.vmcp/degraded"
+"""The member of ``_meta`` that says of a list that the part of some backends is missing."""
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
 FRESH_MS = 30_000
 """How long a client may keep a list of 2026-07-28 (``ttlMs``); nothing while a backend has yet to answer."""
 
@@ -35,8 +40,11 @@ class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     after: str
 
 
-def page(call: Call, size: int) -> Complete:
-    """One page of the list that ``call`` asks for. Raises ``McpError`` for a cursor that leads nowhere."""
+def page(call: Call, size: int, absent: Mapping[str, str] = _NOBODY) -> Complete:
+    """One page of the list that ``call`` asks for. Raises ``McpError`` for a cursor that leads nowhere.
+
+    ``absent`` are the backends whose part is missing, and why; the page says so.
+    """
     kind = KINDS[call.method]
     routes = call.face.listing.get(kind, ())
     start = _start(call.tree.get("cursor"), kind, routes, call.may)
@@ -48,7 +56,7 @@ def page(call: Call, size: int) -> Complete:
     parts = [b'"%b":[%b]' % (kind.value.encode(), entries)]
     if len(found) > size:
         parts.append(b'"nextCursor":"%b"' % _cursor(kind, shown[-1].name))
-    return Complete(b"{%b}" % b",".join([*_frame(call, cached=True), *parts]), call.peer.revision)
+    return Complete(b"{%b}" % b",".join([*_frame(call, cached=True, absent=absent), *parts]), call.peer.revision)
 
 
 def _admitted(routes: tuple[Route, ...], may: May, most: int) -> tuple[Route, ...]:
@@ -79,11 +87,27 @@ def _cursor(kind: Kind, after: str) -> bytes:
     return base64.urlsafe_b64encode(encode(_Cursor(kind.value, after)))
 
 
-def _frame(call: Call, *, cached: bool) -> list[bytes]:
-    """What every result of 2026-07-28 begins with; nothing before it."""
+def incomplete(call: Call, absent: Mapping[str, str]) -> McpError:
+    """The error in place of a list that is not whole."""
+    text = "The list is not complete, and operational.failureHandling.partialFailureMode is fail"
+    if call.may is None:
+        text += ": " + ", ".join(f"backend '{name}' is {why}" for name, why in absent.items())
+    return McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.SERVER_UNAVAILABLE)
+
+
+def _degraded(call: Call, absent: Mapping[str, str]) -> dict[str, Any]:
+    """What is told of a list that is not whole. Who may not see everything does not learn the names of what he may not see."""
+    told: dict[str, Any] = {"missing": len(absent)}
+    return {DEGRADED: {**told, "backends": absent} if call.may is None else told}
+
+
+def _frame(call: Call, *, cached: bool, absent: Mapping[str, str] = _NOBODY) -> list[bytes]:
+    """What every result of 2026-07-28 begins with; before it nothing but that a list is not whole."""
+    more = encode(_degraded(call, absent))[1:-1] if absent else b""
     if not call.peer.revision.modern:
-        return []
-    parts = [b'"resultType":"complete"', b'"_meta":{"%b":%b}' % (envelope.SERVER_INFO.encode(), _info(call.face))]
+        return [b'"_meta":{%b}' % more] if more else []
+    meta = b'"%b":%b' % (envelope.SERVER_INFO.encode(), _info(call.face))
+    parts = [b'"resultType":"complete"', b'"_meta":{%b%b%b}' % (meta, b"," if more else b"", more)]
     if cached:
         ttl = 0 if call.face.missing else FRESH_MS
         parts.append(b'"ttlMs":%d,"cacheScope":"private"' % ttl)

@@ -9,9 +9,9 @@ from typing import Final
 
 from vmcp.aggregator.tasks import Ways
 from vmcp.call import Call, Outcome
+from vmcp.config.globs import Globs, globs
 from vmcp.config.limits import Bucket, Limited, RateLimits
 from vmcp.errors import Throttled
-from vmcp.routing.selection import Globs, globs
 from vmcp.routing.table import Route
 from vmcp.state.buckets import Buckets, Rate
 from vmcp.upstream.ask import Outgoing
@@ -34,6 +34,11 @@ class Meter:
         self._backends: Mapping[str, Rates] = {
             each.name: _of(f"rateLimiting.backends[{each.name}]", each) for each in limits.backends
         }
+
+    @property
+    def idle(self) -> bool:
+        """Whether no rate applies to any call."""
+        return not (self._all or self._tools or self._backends)
 
     def rates(self, call: Call, route: Route) -> list[tuple[Rate, str]]:
         """The buckets that ``call`` takes from on its way to ``route``."""
@@ -62,6 +67,20 @@ class Metered:
             call.trail.limited = short.rule
             raise Throttled(short.rule, f"'{call.name or call.method}' is asked for too often", short.seconds)
         return await self._ways.send(call, route, outgoing)
+
+
+def rules(limits: RateLimits | None) -> Mapping[str, Rate]:
+    """Every rate by its rule."""
+    if limits is None:
+        return {}
+    lists = (limits.tools, limits.backends)
+    of_one = [rate for each, kind in zip(lists, ("tools", "backends"), strict=True) for rate in _listed(kind, each)]
+    whole = [rate for rate, _ in _rates("rateLimiting", limits.shared, limits.per_user)]
+    return {rate.rule: rate for rate in (*whole, *of_one)}
+
+
+def _listed(kind: str, limited: Sequence[Limited]) -> Iterable[Rate]:
+    return (rate for each in limited for rate, _ in _of(f"rateLimiting.{kind}[{each.name}]", each))
 
 
 def per_user(limits: RateLimits) -> Rate | None:

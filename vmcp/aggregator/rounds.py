@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from vmcp.call import Answers, Call, Client, Complete, InputRequired, Outcome, refine
 from vmcp.config.model import BackendSpec
-from vmcp.errors import Code, McpError
+from vmcp.errors import Code, ConsentRequired, McpError
 from vmcp.protocol import envelope, jsonrpc, questions
 from vmcp.protocol.jsonrpc import NONE
 from vmcp.protocol.questions import Question
@@ -23,7 +23,7 @@ from vmcp.routing.table import Route
 from vmcp.state.ticket import Seal, Ticket, issue, redeem
 from vmcp.upstream import sending
 from vmcp.upstream.ask import Asker, Outgoing
-from vmcp.upstream.parking import Parking, Round
+from vmcp.upstream.parking import Round, Run
 
 VALID: Final = 600.0
 """Seconds within which a client must bring back its answers."""
@@ -42,12 +42,22 @@ class Answerer(Protocol):
         """Ask it. Raises ``McpError``."""
 
 
+class Lot(Protocol):
+    """Where calls are parked; see ``Parking``. Both raise ``McpError``."""
+
+    async def begin(self, principal: str, run: Run, client: Client, token: Raw) -> Complete | Round:
+        """Start a call; its result, or what it asks first."""
+
+    async def resume(
+        self, place: str, principal: str, responses: Mapping[str, Raw], client: Client, token: Raw
+    ) -> Complete | Round | None:
+        """Go on with a call; None when this principal has none there."""
+
+
 class Rounds:
     """Calls over ``backends``. ``now`` is wall-clock time, as the tickets may be another process's under the same key."""
 
-    def __init__(
-        self, backends: Mapping[str, Answerer], seal: Seal, parking: Parking, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, backends: Mapping[str, Answerer], seal: Seal, parking: Lot, now: Callable[[], float]) -> None:
         self._backends = backends
         self._seal = seal
         self._parking = parking
@@ -142,6 +152,8 @@ class Rounds:
 
     def _refused(self, call: Call, backend: Answerer, error: McpError) -> InputRequired:
         """The error, but that of 2025-11-25 which means "visit this page first" asks a client of 2026-07-28 to do so."""
+        if isinstance(error, ConsentRequired):
+            return self._invited(call, backend, error)
         if error.code != questions.URL_REQUIRED or not call.peer.revision.modern:
             raise error
         asked = questions.pages(error)
@@ -152,6 +164,19 @@ class Rounds:
             raise McpError(Code.MISSING_CAPABILITY, "the backend wants a page to be visited first", needed) from error
         _check_all(asked, sending.mirrored(backend.spec, call))
         return self._hand_out(questions.asking(asked), refine(self._ticket(call, backend), pages=True))
+
+    def _invited(self, call: Call, backend: Answerer, needed: ConsentRequired) -> InputRequired:
+        """vmcp itself wants a page to be visited: asked for as the client can take it, else as an error that says where."""
+        modern = call.peer.revision.modern
+        takes = call.method in questions.ASKING and questions.takes_pages(call.peer.capabilities)
+        if not takes or call.peer.revision < Revision.V2025_11_25:
+            raise needed
+        asked = questions.consent(needed.url, needed.plain)
+        if not modern:
+            told = {"elicitations": [questions.for_handshake(asked, call.peer.revision).params]}
+            raise McpError(questions.URL_REQUIRED, needed.plain, told, vmcp_code=Code.UNAUTHORIZED) from needed
+        told_all = questions.asking({"consent": asked})
+        return self._hand_out(told_all, refine(self._ticket(call, backend), pages=True))
 
 
 def digest(call: Call) -> bytes:

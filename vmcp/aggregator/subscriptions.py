@@ -6,21 +6,22 @@ them does. What a backend says is only an occasion: a change of lists is told wh
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw
 
+from vmcp.aggregator.ledger import Ledger, Source, Watched
 from vmcp.aggregator.listening import LISTS, Listening, farewell
 from vmcp.call import Call, Complete, resource_for
-from vmcp.errors import Code, McpError, Unavailable
+from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope, jsonrpc, tasks
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import RoutingTable, diff
 from vmcp.upstream.ask import params_of
 from vmcp.upstream.links import Key
-from vmcp.upstream.watch import TASKS, UPDATED, URIS, Topic, Watch
+from vmcp.upstream.watch import TASKS, UPDATED, URIS, Topic
 
 log = logging.getLogger("vmcp.aggregator")
 
@@ -47,30 +48,6 @@ class Ear(Protocol):
         """Take a notification. Never waits; what is not sent yet is bounded, and of the same thing only the latest is kept."""
 
 
-class Watched(Protocol):
-    """What is needed of a backend."""
-
-    async def source(self, call: Call) -> Key | None:
-        """Over which private link the caller subscribes, or (None) over the one of all. Raises ``McpError``."""
-
-    def watch_of(self, source: Key | None) -> Watch | None:
-        """What is wanted on the link of ``source``; None when that is closed."""
-
-
-class Holder(Protocol):
-    """Somebody with subscriptions."""
-
-    def updated(self, topic: Topic, method: str, params: Mapping[str, Any], name: str) -> None:
-        """What was subscribed to as ``topic`` changed; ``name`` is what exactly."""
-
-
-class Source(NamedTuple):
-    """Where a change is told: by which backend, and on which private link (None: on the one of all)."""
-
-    backend: str
-    link: Key | None
-
-
 OpenTask = Callable[[Call, str], tuple[str, str] | None]
 """The backend and the inner id of a task, by the id that this caller has of it; None: he has none such."""
 TaskTold = Callable[[str, Mapping[str, Raw], str | None], list[tuple[str, dict[str, Any]]]]
@@ -84,8 +61,7 @@ class Hub:
         self, backends: Mapping[str, Watched], open_task: OpenTask | None = None, task_told: TaskTold | None = None
     ) -> None:
         self._task_told = task_told
-        self._backends = backends
-        self._ledger = _Ledger(backends)
+        self._ledger = Ledger(backends)
         self._open_task = open_task
         self._seats: dict[str, _Seat] = {}
         self._listening: dict[Listening, None] = {}
@@ -120,7 +96,7 @@ class Hub:
             raise McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.GATEWAY_ERROR)
         call.trail.backend = route.backend
         call.trail.original = uri
-        source = Source(route.backend, await self._backends[route.backend].source(call))
+        source = await self._ledger.source(route.backend, call)
         if self._seats.get(session) is not seat:
             raise McpError(Code.INVALID_REQUEST, "The session has ended")
         await self._ledger.add(source, (URIS, uri), seat)
@@ -168,8 +144,8 @@ class Hub:
         backend, inner = found
         try:
             # Tasks are of the era of the call, and its backend is asked over the link of all.
-            link = await self._backends[backend].source(call) if topic[0] == URIS else None
-            await self._ledger.add(Source(backend, link), (topic[0], inner), one, topic)
+            source = await self._ledger.source(backend, call) if topic[0] == URIS else Source(backend, None)
+            await self._ledger.add(source, (topic[0], inner), one, topic)
         except McpError:
             return False
         return True
@@ -180,6 +156,30 @@ class Hub:
             return self._open_task(call, name) if self._open_task is not None else None
         route = resource_for(call, name)
         return (route.backend, name) if route is not None else None
+
+    # --- another configuration
+
+    def adopt(self, backends: Mapping[str, Watched], private: Container[str] = ()) -> None:
+        """These are the backends now. What was wanted of one that was replaced is wanted of who stands in its place.
+
+        Not of those that are ``private``, where everybody must subscribe with a credential of his own.
+        """
+        self._ledger.adopt(backends, private)
+
+    def keep(self, paths: Container[str]) -> None:
+        """Only these endpoints are served: what was subscribed to at others ends in order."""
+        for listening in self._listening:
+            if listening.path not in paths:
+                listening.end()
+
+    def suspect(self, paths: Iterable[str]) -> None:
+        """Everybody there may see other lists than before, though the tables are the same: let them look."""
+        changes = dict.fromkeys(paths, frozenset(Kind))
+        for seat in self._seats.values():
+            if seat.ear is not None:
+                _tell(seat.ear, changes)
+        for listening in self._listening:
+            _tell(listening, changes)
 
     # --- what happened
 
@@ -251,66 +251,6 @@ class _Seat:
     def updated(self, topic: Topic, method: str, params: Mapping[str, Any], name: str) -> None:
         """See ``Holder``."""
         self.tell(method, params)
-
-
-class _Ledger:
-    """Who holds which subscription where; the backend is told of the first and of the last."""
-
-    def __init__(self, backends: Mapping[str, Watched]) -> None:
-        self._backends = backends
-        self._holders: dict[tuple[Source, Topic], dict[Holder, Topic]] = {}
-        self._held: dict[Holder, dict[tuple[Source, Topic], None]] = {}
-
-    def held(self, holder: Holder) -> list[tuple[Source, Topic]]:
-        """All that ``holder`` has."""
-        return list(self._held.get(holder, ()))
-
-    async def add(self, source: Source, topic: Topic, holder: Holder, shown: Topic | None = None) -> None:
-        """Let ``holder`` have ``topic``, which it knows as ``shown``, once the backend agreed. Raises ``McpError``."""
-        key = (source, topic)
-        agreed = key in self._held.get(holder, ())
-        # Before the backend is asked, so that nothing is missed that it says in the moment in which it agrees.
-        self._holders.setdefault(key, {})[holder] = shown or topic
-        self._held.setdefault(holder, {})[key] = None
-        try:
-            watch = self._watch(source)
-            if watch is None:
-                raise Unavailable(source.backend, "the session has ended", Code.TRANSPORT_CLOSED)
-            await watch.want(topic[1], topic[0])
-            agreed = True
-        finally:
-            if not agreed:
-                self.remove(source, topic, holder)
-
-    def _watch(self, source: Source) -> Watch | None:
-        return self._backends[source.backend].watch_of(source.link)
-
-    def remove(self, source: Source, topic: Topic, holder: Holder) -> None:
-        """``holder`` wants ``topic`` no more."""
-        key = (source, topic)
-        held = self._held.get(holder, {})
-        held.pop(key, None)
-        if not held:
-            self._held.pop(holder, None)
-        holders = self._holders.get(key, {})
-        if holders.pop(holder, None) is not None and not holders:
-            del self._holders[key]
-            watch = self._watch(source)
-            if watch is not None:
-                watch.unwant(topic[1], topic[0])
-
-    def forget(self, holder: Holder) -> None:
-        """``holder`` is gone."""
-        for source, topic in self.held(holder):
-            self.remove(source, topic, holder)
-
-    def concerned(self, source: Source, topics: Iterable[Topic]) -> list[tuple[Holder, Topic]]:
-        """Who subscribed there to any of ``topics``, once each, and as what."""
-        found: dict[Holder, Topic] = {}
-        for topic in topics:
-            for holder, shown in self._holders.get((source, topic), {}).items():
-                found.setdefault(holder, shown)
-        return list(found.items())
 
 
 def _and_above(uri: str) -> Iterator[Topic]:
