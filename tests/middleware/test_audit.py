@@ -11,12 +11,12 @@ import pytest
 from vmcp.call import Identity, Origin, Peer, Trail
 from vmcp.config.audit import TYPES as KNOWN
 from vmcp.config.audit import AuditSpec
-from vmcp.errors import Code, McpError, Overdue, Unavailable
+from vmcp.errors import Code, ConsentRequired, McpError, Overdue, Unavailable
 from vmcp.middleware import audit
 from vmcp.middleware.audit import Auditor, outcome_of
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Request
-from vmcp.protocol.revisions import REQUESTS, Revision
+from vmcp.protocol.revisions import MODERN, REQUESTS, Revision
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"git_push","arguments":{"password":"hunter2","n":1}}}'
 Json = dict[str, Any]
@@ -28,6 +28,7 @@ class Kept:
     def __init__(self) -> None:
         self.failing: str | None = None
         self.load = 0.0
+        self.crowded = False
         self.naps: list[float] = []
         self.vital: list[bool] = []
         self.texts: list[bytes] = []
@@ -151,10 +152,46 @@ def test_an_error_of_the_tool_is_seen_in_its_result(result: bytes, outcome: str)
     assert served(result, application_errors=False).event["outcome"] == "success"
 
 
+@pytest.mark.parametrize(
+    ("text", "trail"),
+    [
+        (CALL, Trail("git", "push", 0.25, "allow", ("p1",), "reader")),
+        (CALL, Trail("git", "git_push", 0.25)),
+        (CALL.replace(b'"git_push"', b"7"), Trail()),
+        (CALL.replace(b"tools/call", b"prompts/get"), Trail("git", "x" * 300)),
+        (b'{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"a://b?c=d"}}', Trail("git", "a://b?c=d")),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping"}', Trail()),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":[1]}}', Trail("git", "t")),
+    ],
+)
+def test_what_is_told_of_the_usual_call_is_what_is_told_of_every_other(text: bytes, trail: Trail) -> None:
+    who = peer(identity=Identity("i", "u", {"azp": "cli", "act": {"sub": "agent"}}))
+    short, again, full = (
+        served(text=text, trail=trail, peer=who),
+        Kept(),
+        served(text=text, trail=trail, peer=who, responses=True),
+    )
+    auditor = Auditor(AuditSpec(), again, b"k" * 16)
+    for _ in range(2):
+        again.texts.clear()
+        auditor.served(request(text), who, "/mcp", trail, 0.5, b'{"content":[]}')
+    told = [kept.event for kept in (short, again, full)]
+    for event in told:
+        del event["audit_id"], event["logged_at"]
+    assert told[2].pop("data") == {"response": {"content": []}}
+    assert told[0] == told[1] == told[2]
+
+
+def test_events_of_what_is_left_out_are_not_made() -> None:
+    assert not served(leave_out=frozenset({"mcp_tool_call"})).texts
+
+
 def test_a_result_that_asks_says_so() -> None:
-    told = served(b'{"resultType":"input_required","inputRequests":{}}').event
+    who = peer(revision=MODERN)
+    told = served(b'{"resultType":"input_required","inputRequests":{}}', peer=who).event
     assert told["metadata"]["extra"]["result_type"] == "input_required"
-    assert "result_type" not in served(b'{"resultType":"complete"}').event["metadata"]["extra"]
+    for result in (b'{"resultType":"complete"}', b'{"content":[],"resultType":"complete"}', b"{}"):
+        assert "result_type" not in served(result, peer=who).event["metadata"]["extra"]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +228,8 @@ def test_the_text_of_an_error_may_repeat_arguments_so_it_is_not_in_it() -> None:
     assert kept.vital == [True]
     told = failed(McpError(-1, "no: Bearer abcdefgh1234"), responses=True).event
     assert told["metadata"]["extra"]["jsonrpc_error_message"] == "no: ***"
+    link = ConsentRequired("b", "https://gw.example/oauth/start?invitation=hunter2")
+    assert b"hunter2" not in failed(link, responses=True).texts[0]
 
 
 def test_what_was_cancelled_and_what_was_limited_says_so() -> None:

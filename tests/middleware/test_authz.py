@@ -166,7 +166,8 @@ class Bench:
 
     def __init__(self, *policies: str) -> None:
         self.judge: Any = Counting(*policies)
-        self.handle = Authorization(self.judge)(self._handled)
+        self.layer = Authorization(self.judge)
+        self.handle = self.layer(self._handled)
 
     async def _handled(self, given: Call) -> Outcome:
         self.last = given
@@ -211,6 +212,20 @@ async def test_a_new_table_is_a_new_question() -> None:
     assert await bench.may("a_t", **table(2, a={"readOnlyHint": True}))
 
 
+async def test_only_what_is_in_the_table_is_remembered_by_its_place_and_only_as_long_as_the_table() -> None:
+    bench = Bench(IN_ENG)
+    assert await bench.may("a_t", **table(1, a={}, b={}))
+    assert await bench.may("b_t", **table(1, a={}, b={}))
+    before = len(bench.layer._recent)
+    assert bench.last.may is not None
+    for number in range(20):
+        made_up = msgspec.structs.replace(bench.last.face.routes[Kind.TOOL]["a_t"], original=f"t{number}")
+        assert bench.last.may(made_up), "as routing rules aim it: anew for each call"
+    assert len(bench.layer._recent) == before
+    await bench.may("a_t", **table(2, a={}))
+    assert len(bench.layer._recent) == 1
+
+
 async def test_one_name_on_two_faces_and_one_uri_through_two_templates_are_two_questions() -> None:
     bench = Bench('permit(principal, action, resource) when { resource.original == "a:{+r}" };')
     assert not await bench.may("a://{id}", Kind.TEMPLATE)
@@ -222,8 +237,10 @@ async def test_one_name_on_two_faces_and_one_uri_through_two_templates_are_two_q
     assert (bench.last.may(first), bench.last.may(second)) == (False, True)
     await bench.may("a://{id}", Kind.TEMPLATE)
     asked = bench.judge.asked
-    other = replace(bench.last.face, path="/other/mcp")
-    await bench.may("a://{id}", Kind.TEMPLATE, face=other)
+    routes = dict(bench.last.face.routes)
+    another = msgspec.structs.replace(routes[Kind.TEMPLATE]["a://{id}"], original="a:{+r}")
+    other = replace(bench.last.face, path="/other/mcp", routes={**routes, Kind.TEMPLATE: {"a://{id}": another}})
+    assert await bench.may("a://{id}", Kind.TEMPLATE, face=other)
     assert bench.judge.asked == asked + 1
 
 

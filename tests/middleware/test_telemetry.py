@@ -10,7 +10,7 @@ import pytest
 
 from tests.middleware.calls import call
 from vmcp.call import Call, Complete, Outcome
-from vmcp.errors import McpError
+from vmcp.errors import ConsentRequired, McpError
 from vmcp.middleware.telemetry import telemetry
 from vmcp.protocol.revisions import Revision
 
@@ -62,6 +62,15 @@ async def test_what_nobody_wants_to_read_is_not_written(
         except McpError:
             assert handler is refuse
     assert not caplog.records
+
+
+async def test_a_link_that_is_for_its_user_alone_is_not_written(caplog: pytest.LogCaptureFixture) -> None:
+    async def consent(given: Call) -> Outcome:
+        raise ConsentRequired("b", "https://gw.example/oauth/start?invitation=hunter2")
+
+    with caplog.at_level(logging.DEBUG, "vmcp.call"), pytest.raises(ConsentRequired, match="consent"):
+        await telemetry()(consent)(call())
+    assert facts(caplog)["why"] == "backend 'b' needs your consent first"
 
 
 async def test_what_nobody_expected_passes_unseen(caplog: pytest.LogCaptureFixture) -> None:

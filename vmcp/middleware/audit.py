@@ -7,31 +7,27 @@ a client made up are cut, and a URI is written without its query.
 
 import asyncio
 import hmac
-import itertools
 import secrets
 from collections.abc import Mapping
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Raw
 
 from vmcp.call import Identity, Origin, Peer, Trail
+from vmcp.config.audit import TYPES as TYPES_TO_CHOOSE
 from vmcp.config.audit import AuditSpec
 from vmcp.errors import Code, McpError, Overdue, Unavailable
-from vmcp.middleware import redaction
+from vmcp.middleware import event, redaction
+from vmcp.middleware.event import Extra, Told
 from vmcp.protocol.jsonrpc import Request
-from vmcp.protocol.revisions import MODERN
-from vmcp.state.auditlog import now
+from vmcp.protocol.revisions import MODERN, Revision
 
 PATIENCE: Final = 0.25
 """Seconds that a call waits for room in the queue."""
 BUSY: Final = 0.8
 """How full the queue is when calls begin to wait."""
 _NAP: Final = 0.01
-_NAME: Final = 256
 _MESSAGE: Final = 300
 
 TYPES: Final[Mapping[str, tuple[str, str]]] = {
@@ -59,13 +55,21 @@ TYPES: Final[Mapping[str, tuple[str, str]]] = {
 """The type of the event of each method, and of what its name is one."""
 FREE: Final = frozenset(
     {
-        *("initialize", "server/discover", "ping", "logging/setLevel"),
+        *("initialize", "server/discover", "ping", "logging/setLevel", "vmcp/servers/health"),
         *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
     }
 )
 """What is served although nothing can be recorded: it reads nothing of a backend, and changes nothing."""
+_SAID: Final = {each: str(each.value) for each in Revision}
 _NAMED: Final = {"tool": "name", "prompt": "name", "resource": "uri"}
-_MARKS: Final = (b'"isError"', b'"resultType"')
+_KEYS: Final = {method: _NAMED[named] for method, (_, named) in TYPES.items() if named in _NAMED}
+Called = tuple[str, str, str | None, Revision, str, str | None, str | None, str | None, tuple[str, ...], str | None]
+"""What is the same of calls of one thing: path, method, name, revision, transport, and what the trail says."""
+_COMPLETE: Final = b'{"resultType":"complete"'
+_USUAL: Final = ("", "complete")
+_WHOLE: Final = 2.0**52
+"""From here on floats are whole numbers: to add it and to take it away again rounds, in a third of the time."""
+_NO_ERROR: Final = b'"isError":false}'
 _UNWANTED: Final = frozenset(
     {
         *(Code.METHOD_NOT_FOUND, Code.INVALID_PARAMS, Code.INVALID_REQUEST, Code.PARSE_ERROR, Code.RESOURCE_NOT_FOUND),
@@ -75,13 +79,14 @@ _UNWANTED: Final = frozenset(
 _DENIED: Final = frozenset(
     {Code.UNAUTHORIZED, Code.PERSONA_NOT_FOUND, Code.SERVER_NOT_ALLOWED, Code.INSUFFICIENT_PERMISSIONS}
 )
-_LOGGED_CLAIMS: Final = ("client_id", "azp", "jti")
 
 
 class Book(Protocol):
     """What keeps the records; see ``state.auditlog.AuditLog``."""
 
     failing: str | None
+    crowded: bool
+    """False while ``load`` is far from being too much."""
 
     @property
     def load(self) -> float:
@@ -96,13 +101,7 @@ class _Marks(msgspec.Struct):
     result_type: str = msgspec.field(default="", name="resultType")
 
 
-class _Info(msgspec.Struct):
-    name: str = ""
-    version: str = ""
-
-
 _marks = msgspec.json.Decoder(_Marks).decode
-_info = msgspec.json.Decoder(_Info).decode
 
 
 class Auditor:
@@ -111,21 +110,33 @@ class Auditor:
     def __init__(self, spec: AuditSpec, book: Book, key: bytes | None = None) -> None:
         self._spec = spec
         self._book = book
-        self._key = hmac.digest(key or secrets.token_bytes(32), b"vmcp audit digests", "sha256")
-        self._run = secrets.token_hex(8)
-        self._numbers = itertools.count(1)
-        self._closed = spec.on_failure == "fail_closed"
+        secret = hmac.digest(key or secrets.token_bytes(32), b"vmcp audit digests", "sha256")
+        self.closed = spec.on_failure == "fail_closed"
+        """Whether what cannot be recorded is not served: then ``strained`` says whether ``admit`` has to be asked."""
+        self._left_out = spec.leave_out | (frozenset(TYPES_TO_CHOOSE) - spec.only if spec.only else frozenset())
+        # Keyed BLAKE2, begun once: OpenSSL's HMAC takes five times as long.
+        self._begun = blake2b(key=secret, digest_size=32)
+        self._plain = not (spec.requests or spec.responses)
+        self._calls: dict[Called, bytes] = {}
+        self._form = event.Form(
+            spec.component, spec.delegation_depth, lambda id_: blake2b(id_, key=secret, digest_size=8).hexdigest()
+        )
 
     # --- before
 
+    @property
+    def strained(self) -> bool:
+        """Whether it is not certain that there is room for a record."""
+        return self._book.crowded or self._book.failing is not None
+
     async def admit(self, method: str) -> None:
         """Whether a request may be served now. Raises ``McpError`` where what it does could not be recorded."""
-        if not self._closed or method in FREE or not self._short():
+        if not self.closed or method in FREE or not self.short():
             return
         if self._book.failing is None:
             for _ in range(int(PATIENCE / _NAP)):
                 await asyncio.sleep(_NAP)
-                if not self._short():
+                if not self.short():
                     return
         raise McpError(
             Code.INTERNAL_ERROR,
@@ -133,28 +144,87 @@ class Auditor:
             vmcp_code=Code.GATEWAY_ERROR,
         )
 
-    def _short(self) -> bool:
+    def short(self) -> bool:
+        """Whether records cannot be written at the moment, or hardly fast enough."""
         return self._book.failing is not None or self._book.load >= BUSY
 
     # --- after
 
     def served(self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes) -> None:
         """A request has its result."""
-        extra = self._extra(request, peer, trail, seconds)
-        extra["response_size"] = len(result)
-        marks = self._look(result) if len(result) and any(mark in result for mark in _MARKS) else _Marks()
-        if marks.result_type and marks.result_type != "complete":
-            extra["result_type"] = marks.result_type
-        failed = marks.is_error and self._spec.application_errors
-        told = {"response": redaction.shown(result, self._spec.max_data)} if self._spec.responses else {}
-        self._call(request, peer, path, "application_error" if failed else "success", extra, told)
+        # Only results of 2026-07-28 have a type, and the usual one usually stands at the beginning; the usual ``isError`` at
+        # the end. (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
+        revision = peer.revision
+        odd = not result.endswith(_NO_ERROR) and result.find(b'"isError"') >= 0
+        if odd or not self._plain or (revision is MODERN and not result.startswith(_COMPLETE)):
+            marks = _look(result)
+            if not self._plain or marks.is_error or marks.result_type not in _USUAL:
+                self._told_in_full(request, peer, path, trail, seconds, result, marks)
+                return
+        origin, tree, method = peer.origin, request.tree, request.method
+        transport = ""
+        if origin is not None:
+            origin.told = True
+            transport = origin.transport
+        key = _KEYS.get(method)
+        name = tree.get(key) if key is not None else None
+        if type(name) is not str:
+            name = None
+        called = (
+            path,
+            method,
+            name,
+            revision,
+            transport,
+            trail.backend,
+            trail.original,
+            trail.decision,
+            trail.policies,
+            trail.persona,
+        )
+        call = self._calls.get(called)
+        if call is None:
+            call = self._call_of(called)
+        if not call:
+            return
+        arguments, digest, length, count = request.params.get("arguments"), None, None, None
+        if arguments is not None:
+            # It shows that two texts are the same, to nobody else.
+            mark = self._begun.copy()
+            mark.update(arguments)
+            digest, length, given = "blake2b:" + mark.hexdigest(), len(arguments), tree.get("arguments")
+            if type(given) is dict:
+                count = len(given)
+        upstream = None if trail.backend is None else (trail.upstream_seconds * 1e6 + _WHOLE - _WHOLE) / 1000
+        told = Told((seconds * 1e6 + _WHOLE - _WHOLE) / 1000, len(result), upstream, digest, length, count)
+        self._book.put(self._form.laid(origin, peer, call, event.text(told)[1:], b"}}"), vital=False)
 
-    @staticmethod
-    def _look(result: bytes) -> _Marks:
-        try:
-            return _marks(result)
-        except msgspec.MsgspecError:
-            return _Marks()
+    def _call_of(self, called: Called) -> bytes:
+        """What is the same of all these calls, as text; none where they are not to be recorded."""
+        path, method, name, revision, transport, backend, original, decision, policies, persona = called
+        kind, named = TYPES.get(method, ("mcp_request", ""))
+        extra = Extra(_SAID[revision], transport, backend_name=backend, persona=persona)
+        if backend is not None and original is not None and original != name:
+            extra.backend_target = event.plain(original)
+        if decision is not None:
+            extra.decision, extra.policies = decision, policies
+        call = b"" if kind in self._left_out else event.call(event.target(path, method, named, name), kind, extra)
+        # Long names are not remembered.
+        if max(len(name or ""), len(method), len(original or "")) <= event.LONGEST:
+            event.keep(self._calls, called, call)
+        return call
+
+    def _told_in_full(
+        self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes, marks: _Marks
+    ) -> None:
+        outcome, extra = "success", self._extra(request, peer, trail, seconds)
+        extra.response_size = len(result)
+        if marks.result_type not in _USUAL:
+            extra.result_type = marks.result_type
+        if marks.is_error and self._spec.application_errors:
+            outcome = "application_error"
+        told = {"response": redaction.shown(result, self._spec.max_data)} if self._spec.responses else None
+        self._call(request, peer, path, outcome, extra, told)
 
     def failed(
         self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, error: McpError | None
@@ -162,146 +232,92 @@ class Auditor:
         """A request has ended with an error; None: it was cancelled, or its client went away."""
         extra = self._extra(request, peer, trail, seconds)
         if error is None:
-            extra["cancelled"] = True
+            extra.cancelled = True
         else:
-            self._blame(extra, error)
-        self._call(request, peer, path, outcome_of(error, trail), extra, {})
+            extra.jsonrpc_error_code, extra.vmcp_error_code, extra.jsonrpc_error_message = self._blame(error)
+        extra.limited_by = trail.limited
+        self._call(request, peer, path, outcome_of(error, trail), extra, None)
 
     def refused(self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None) -> None:
         """A message was refused before it became a request of anybody."""
-        extra: dict[str, Any] = {}
-        self._blame(extra, error)
         kind = TYPES.get(method, ("mcp_request", ""))[0]
-        target = {"method": _cut(method)} if method else {}
-        self._put(kind, outcome_of(error, Trail()), origin, _nobody(identity), target, extra, {})
+        target = {"method": event.cut(method)} if method else {}
+        names = ("jsonrpc_error_code", "vmcp_error_code", "jsonrpc_error_message")
+        told = {name: value for name, value in zip(names, self._blame(error), strict=True) if value is not None}
+        self.happened(kind, outcome_of(error, Trail()), origin, identity, target, told)
 
     def happened(
         self,
         kind: str,
         outcome: str,
-        origin: Origin,
+        origin: Origin | None,
         identity: Identity | None,
         target: Mapping[str, str],
         extra: Mapping[str, Any],
     ) -> None:
         """Something that is no message: an HTTP request without one, a connection that was opened or closed."""
-        self._put(kind, outcome, origin, _nobody(identity), target, dict(extra), {})
+        somebody = Peer(MODERN, identity=identity) if identity is not None else None
+        if origin is not None:
+            origin.told = True
+            extra = {**extra, "transport": origin.transport} if origin.transport else extra
+        if kind not in self._left_out:
+            told = self._form.event(kind, outcome, origin, somebody, event.text(target), extra, None)
+            self._book.put(told, vital=outcome != "success")
 
     # --- the event
 
-    def _blame(self, extra: dict[str, Any], error: McpError) -> None:
-        extra["jsonrpc_error_code"] = error.code
-        if error.vmcp_code is not None:
-            extra["vmcp_error_code"] = int(error.vmcp_code)
-        if self._spec.responses:
-            extra["jsonrpc_error_message"] = redaction.text(error.message, min(_MESSAGE, self._spec.max_data))
+    def _blame(self, error: McpError) -> tuple[int, int | None, str | None]:
+        """Code, our own code, and the text where that is to be written."""
+        said = redaction.text(str(error), min(_MESSAGE, self._spec.max_data)) if self._spec.responses else None
+        return error.code, int(error.vmcp_code) if error.vmcp_code is not None else None, said
 
-    def _extra(self, request: Request, peer: Peer, trail: Trail, seconds: float) -> dict[str, Any]:
-        extra: dict[str, Any] = {"duration_ms": round(seconds * 1000, 3), "revision": str(peer.revision)}
-        if trail.backend is not None:
-            extra["backend_name"] = trail.backend
-            extra["backend_ms"] = round(trail.upstream_seconds * 1000, 3)
-            if trail.original is not None and trail.original not in (request.tree.get("name"), request.tree.get("uri")):
-                extra["backend_target"] = _plain(trail.original)
+    def _extra(self, request: Request, peer: Peer, trail: Trail, seconds: float) -> Extra:
+        origin, backend, tree = peer.origin, trail.backend, request.tree
+        transport = origin.transport if origin is not None else ""
+        extra = Extra(_SAID[peer.revision], transport, (seconds * 1e6 + _WHOLE - _WHOLE) / 1000, backend)
+        if backend is not None:
+            extra.backend_ms = (trail.upstream_seconds * 1e6 + _WHOLE - _WHOLE) / 1000
+            original = trail.original
+            if original is not None and original != tree.get("name") and original != tree.get("uri"):
+                extra.backend_target = event.plain(original)
         if trail.decision is not None:
-            extra["decision"] = trail.decision
-            extra["policies"] = trail.policies
-        if trail.persona is not None:
-            extra["persona"] = trail.persona
-        if trail.limited is not None:
-            extra["limited_by"] = trail.limited
+            extra.decision, extra.policies = trail.decision, trail.policies
+        extra.persona = trail.persona
         arguments = request.params.get("arguments")
         if arguments is not None:
-            self._digest(extra, arguments, request.tree.get("arguments"))
+            # It shows that two texts are the same, to nobody else.
+            digest = self._begun.copy()
+            digest.update(arguments)
+            extra.arguments_digest = "blake2b:" + digest.hexdigest()
+            extra.arguments_size = memoryview(arguments).nbytes
+            given = tree.get("arguments")
+            if type(given) is dict:
+                extra.arguments_count = len(given)
         return extra
 
-    def _mark(self, text: bytes, size: int) -> str:
-        """What shows that two texts are the same, to nobody else. (Keyed BLAKE2: OpenSSL's HMAC takes five times as long.)"""
-        return blake2b(text, key=self._key, digest_size=size).hexdigest()
-
-    def _digest(self, extra: dict[str, Any], arguments: Raw, tree: Any) -> None:
-        text = bytes(arguments)
-        extra["arguments_digest"] = "blake2b:" + self._mark(text, 32)
-        extra["arguments_size"] = len(text)
-        if isinstance(tree, dict):
-            extra["arguments_count"] = len(tree)
-
     def _call(
-        self, request: Request, peer: Peer, path: str, outcome: str, extra: dict[str, Any], data: dict[str, Any]
+        self, request: Request, peer: Peer, path: str, outcome: str, extra: Extra, data: Mapping[str, Any] | None
     ) -> None:
-        kind, named = TYPES.get(request.method, ("mcp_request", ""))
-        target = {"endpoint": path, "method": _cut(request.method)}
-        name = request.tree.get(_NAMED.get(named, ""))
-        if isinstance(name, str):
-            target |= {"type": named, "name": _uri(name) if named == "resource" else _cut(name)}
-        if self._spec.requests and "arguments" in request.params:
-            data = {"request": redaction.shown(request.params["arguments"], self._spec.max_data), **data}
-        self._put(kind, outcome, peer.origin, peer, target, extra, data)
-
-    def _put(
-        self,
-        kind: str,
-        outcome: str,
-        origin: Origin | None,
-        peer: Peer | None,
-        target: Mapping[str, Any],
-        extra: dict[str, Any],
-        data: Mapping[str, Any],
-    ) -> None:
+        method, origin = request.method, peer.origin
         if origin is not None:
             origin.told = True
-        spec = self._spec
-        if kind in spec.leave_out or (spec.only and kind not in spec.only):
+        kind, named = TYPES.get(method, ("mcp_request", ""))
+        if kind in self._left_out:
             return
-        where = origin if origin is not None else _NOWHERE
-        if where.transport:
-            extra["transport"] = where.transport
-        event: dict[str, Any] = {
-            "msg": "audit_event",
-            "audit_id": f"{self._run}-{next(self._numbers):012x}",
-            "type": kind,
-            "logged_at": now(),
-            "outcome": outcome,
-            "component": spec.component,
-            "source": self._source(where, peer),
-            "subjects": subjects(peer),
-            "target": target,
-            "metadata": {"extra": extra},
-        }
-        chain = self._delegation(peer)
-        if chain:
-            event["delegation"] = chain
-        if data:
-            event["data"] = data
-        self._book.put(_ENCODE(event), vital=outcome != "success")
-
-    def _source(self, origin: Origin, peer: Peer | None) -> dict[str, Any]:
-        extra: dict[str, str] = {}
-        if origin.agent:
-            extra["user_agent"] = _cut(origin.agent)
-        if origin.via:
-            extra["via"] = origin.via
-        if peer is not None and peer.session is not None:
-            # The id itself is as good as a key: whoever reads the log shall not have it.
-            extra["session"] = self._mark(peer.session.encode(), 8)
-        local = not origin.address
-        return {"type": "local" if local else "network", "value": origin.address or "local", "extra": extra}
-
-    def _delegation(self, peer: Peer | None) -> list[dict[str, str]]:
-        """Who acted for whom (RFC 8693 ``act``), the nearest first, and no deeper than configured."""
-        identity = _identity(peer)
-        actor = identity.claims.get("act") if identity is not None else None
-        chain: list[dict[str, str]] = []
-        while isinstance(actor, Mapping) and len(chain) < self._spec.delegation_depth:
-            chain.append({key: _cut(str(actor[key])) for key in ("iss", "sub", "client_id") if key in actor})
-            actor = actor.get("act")
-        if isinstance(actor, Mapping):
-            chain.append({"truncated": "true"})
-        return chain
+        name = request.tree.get(_NAMED[named]) if named in _NAMED else None
+        if name is not None and type(name) is not str:
+            name = None
+        target = event.target(path, method, named, name)
+        if self._spec.requests and "arguments" in request.params:
+            data = {"request": redaction.shown(request.params["arguments"], self._spec.max_data), **(data or {})}
+        self._book.put(self._form.event(kind, outcome, origin, peer, target, extra, data), vital=outcome != "success")
 
 
-_ENCODE: Final = msgspec.json.Encoder(enc_hook=str).encode
-_NOWHERE: Final = Origin()
+def _look(result: bytes) -> _Marks:
+    try:
+        return _marks(result)
+    except msgspec.MsgspecError:
+        return _Marks()
 
 
 def outcome_of(error: McpError | None, trail: Trail) -> str:
@@ -315,59 +331,3 @@ def outcome_of(error: McpError | None, trail: Trail) -> str:
     if trail.backend is not None and error.vmcp_code is None:
         return "application_error"
     return "failure" if error.code in _UNWANTED else "error"
-
-
-def subjects(peer: Peer | None) -> dict[str, str]:
-    """Who it was, by what was verified, and with which program, by its own word. Names and addresses of people are left out."""
-    told: dict[str, str] = {}
-    identity = _identity(peer)
-    if identity is not None:
-        told = {"user_id": _cut(identity.subject), "issuer": _cut(identity.issuer)}
-        for name in _LOGGED_CLAIMS:
-            if name in identity.claims:
-                told[name] = _cut(str(identity.claims[name]))
-    if peer is not None and peer.info is not None:
-        told |= _program(peer.info)
-    return told
-
-
-def _nobody(identity: Identity | None) -> Peer | None:
-    """Who is known to be somebody, and has said nothing else yet."""
-    return Peer(MODERN, identity=identity) if identity is not None else None
-
-
-def _identity(peer: Peer | None) -> Identity | None:
-    return peer.identity if peer is not None else None
-
-
-@lru_cache(1024)
-def _program(info: bytes) -> dict[str, str]:
-    try:
-        told = _info(info)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
-    return {"client_name": _cut(told.name), "client_version": _cut(told.version)}
-
-
-@lru_cache(4096)
-def _short_name(said: str) -> str:
-    return redaction.text(said, _NAME)
-
-
-def _cut(said: str) -> str:
-    """A name that a client or a token says. The same few come all the time; long ones are nobody's to keep."""
-    return _short_name(said) if len(said) <= _NAME else redaction.text(said, _NAME)
-
-
-def _plain(target: str) -> str:
-    return _uri(target) if "://" in target else _cut(target)
-
-
-def _uri(uri: str) -> str:
-    """A URI without what may be secret in it: user, password, query, fragment."""
-    try:
-        parts = urlsplit(uri[: _NAME * 4])
-    except ValueError:
-        return ""
-    cut = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="…" if parts.query else "", fragment="")
-    return _cut(cut.geturl())

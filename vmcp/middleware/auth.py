@@ -7,12 +7,10 @@ call that comes without one is refused, whoever forgot it.
 from collections.abc import Awaitable
 from typing import Protocol
 
-from vmcp.call import Call, Handler, Identity, Middleware, Outcome, refine
+from vmcp.call import ANONYMOUS, LOCAL, Call, Handler, Identity, Middleware, Outcome, refine
 from vmcp.errors import Code, McpError, VmcpError
 
-LOCAL = "vmcp-local"
-"""The issuer of those whom vmcp's own configuration names."""
-ANONYMOUS = Identity(issuer=LOCAL, subject="anonymous")
+__all__ = ["ANONYMOUS", "LOCAL"]  # besides what is defined here
 
 
 class Unproven(VmcpError):

@@ -9,11 +9,12 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from vmcp.call import Call, Handler, Identity, May, Outcome, narrowed
+from vmcp.call import Call, Handler, Identity, May, Outcome, narrowed, refine
 from vmcp.config.cedar.judge import NO_ARGUMENTS, Caller, Judge, Verdict
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import Route
@@ -37,6 +38,8 @@ _UNREADABLE = Verdict(False, (), "'arguments' is no object, and a policy reads a
 
 Key = tuple[str, bytes]
 Place = tuple[Key, str, Kind, str, str, str]
+Known = tuple[Identity, Key, Caller]
+Pair = tuple[int, int]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -46,9 +49,10 @@ class Authorization:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._known: dict[int, tuple[Identity, Key, Caller]] = {}
+        self._known: dict[int, Known] = {}
         self._callers: dict[Key, Caller] = {}
         self._decisions: dict[Place, Verdict] = {}
+        self._recent: dict[Pair, tuple[Caller, Route, Verdict]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._table = -1
 
@@ -56,8 +60,15 @@ class Authorization:
         """The layer around ``handler``."""
 
         def handle(call: Call) -> Awaitable[Outcome]:
-            may = self._may(call)
-            asked = narrowed(call, may)
+            identity = call.identity
+            may: May = _nothing
+            if identity is not None:
+                # The claims of one token are one object, which is found in a tenth of the time that its digest takes.
+                known = self._known.get(id(identity.claims))
+                if known is None or known[0] is not identity:
+                    known = self._caller(identity)
+                may = partial(self._may, call, known)
+            asked = refine(call, may=may) if call.may is None else narrowed(call, may)
             kind = _LISTS.get(call.method)
             if kind is not None and len(call.face.listing[kind]) > _AT_ONCE:
                 return self._list(handler, asked, may, kind)
@@ -73,33 +84,45 @@ class Authorization:
                 await asyncio.sleep(0)
         return await handler(call)
 
-    def _may(self, call: Call) -> May:
-        identity = call.identity
-        if identity is None:
-            return _nothing
-        key, caller = self._caller(identity)
-        silent = call.method in _LISTS
-        arguments = call.tree.get("arguments") if call.method in _WITH_ARGUMENTS else None
+    def _may(self, call: Call, who: Known, route: Route) -> bool:
+        """Whether ``who`` may have ``route``, by this call. It says so on the trail, unless it is asked for a list."""
+        method = call.method
+        read = self._judge.arguments and method in _WITH_ARGUMENTS
+        verdict = self._by_arguments(call, who[2], route) if read else None
+        if verdict is None:
+            # A caller and a route of the table are each one object, found by its place: nothing else is there while it is kept.
+            known = self._recent.get((id(who[2]), id(route)))
+            current = call.table.number == self._table
+            verdict = known[2] if known is not None and current else self._verdict(call, who, route)
+        allowed = verdict.allowed
+        if method not in _LISTS:
+            trail = call.trail
+            trail.decision = "allow" if allowed else "deny"
+            trail.policies = verdict.policies
+            if not allowed and log.isEnabledFor(logging.INFO):
+                log.info("denied", extra={"method": method, "target": route.name, "why": verdict.why})
+        return allowed
 
-        def may(route: Route) -> bool:
-            verdict = self._verdict(call, key, caller, route, arguments)
-            if not silent:
-                call.trail.decision = "allow" if verdict.allowed else "deny"
-                call.trail.policies = verdict.policies
-                if not verdict.allowed and log.isEnabledFor(logging.INFO):
-                    log.info("denied", extra={"method": call.method, "target": route.name, "why": verdict.why})
-            return verdict.allowed
+    def _by_arguments(self, call: Call, caller: Caller, route: Route) -> Verdict | None:
+        """The verdict where there are arguments that policies read, as the thing itself would get them."""
+        arguments: Any = call.tree.get("arguments")
+        if route.worn is not None:
+            arguments = route.worn.effective(arguments)
+        if arguments is None:
+            return None
+        if not isinstance(arguments, Mapping):
+            return _UNREADABLE
+        if any(name in arguments for name in self._judge.arguments):
+            return self._judge.decide(caller, thing(route), arguments)
+        return None
 
-        return may
-
-    def _caller(self, identity: Identity) -> tuple[Key, Caller]:
-        # The claims of one token are one object, which is found in a tenth of the time that its digest takes.
+    def _caller(self, identity: Identity) -> Known:
         known = self._known.get(id(identity.claims))
-        if known is not None and known[0].claims is identity.claims and known[0].principal == identity.principal:
-            return known[1], known[2]
-        key, caller = self._read(identity)
-        _keep(self._known, id(identity.claims), (identity, key, caller), MAX_CALLERS)
-        return key, caller
+        if known is not None and _same(known[0], identity):
+            return known
+        known = identity, *self._read(identity)
+        _keep(self._known, id(identity.claims), known, MAX_CALLERS)
+        return known
 
     def _read(self, identity: Identity) -> tuple[Key, Caller]:
         judge = self._judge
@@ -111,22 +134,25 @@ class Authorization:
             _keep(self._callers, key, caller, MAX_CALLERS)
         return key, caller
 
-    def _verdict(self, call: Call, key: Key, caller: Caller, route: Route, arguments: Any) -> Verdict:
-        judge = self._judge
-        if arguments is not None and judge.arguments:
-            if not isinstance(arguments, Mapping):
-                return _UNREADABLE
-            if any(name in arguments for name in judge.arguments):
-                return judge.decide(caller, thing(route), arguments)
+    def _verdict(self, call: Call, who: Known, route: Route) -> Verdict:
+        _, key, caller = who
         if call.table.number != self._table:
             self._decisions.clear()
+            self._recent.clear()
             self._table = call.table.number
             self._warn(call)
+        verdict = self._remembered(call, key, caller, route)
+        # (One that a template answers for, or that rules have aimed elsewhere, is made anew for each call.)
+        if call.face.routes[route.kind].get(route.name) is route:
+            _keep(self._recent, (id(caller), id(route)), (caller, route, verdict), MAX_DECISIONS)
+        return verdict
+
+    def _remembered(self, call: Call, key: Key, caller: Caller, route: Route) -> Verdict:
         # The same name may be another thing on another face, and one URI may come through two templates.
         place = (key, call.face.path, route.kind, route.backend, route.original, route.name)
         verdict = self._decisions.get(place)
         if verdict is None:
-            verdict = judge.decide(caller, thing(route), NO_ARGUMENTS)
+            verdict = self._judge.decide(caller, thing(route), NO_ARGUMENTS)
             if len(route.name) <= LONGEST_NAME:
                 _keep(self._decisions, place, verdict, MAX_DECISIONS)
         return verdict
@@ -136,6 +162,10 @@ class Authorization:
         for kind, name in absent(call.table, self._judge.named - self._warned):
             self._warned.add((kind, name))
             log.warning("a policy names what is not there", extra={"kind": kind, "target": name})
+
+
+def _same(one: Identity, other: Identity) -> bool:
+    return one.claims is other.claims and one.principal == other.principal
 
 
 def _nothing(_: Route) -> bool:

@@ -22,6 +22,9 @@ def personas(known: Personas) -> Middleware:
             call.trail.persona = view.persona.name
             if identity is not None:
                 call = refine(call, identity=refine(identity, persona=view.persona.name))
+            face = call.face.dressed.get(view.persona.name)
+            if face is not None:
+                call = refine(call, face=face)
             return handler(narrowed(call, view.admits))
 
         return handle

@@ -35,7 +35,8 @@ def ratelimit(buckets: Buckets, rate: Rate) -> Middleware:
     def layer(handler: Handler) -> Handler:
         def handle(call: Call) -> Awaitable[Outcome]:
             if call.method in METERED:
-                short = buckets.take([(rate, call.principal)])
+                identity = call.identity
+                short = buckets.take_one(rate, identity.principal if identity is not None else "")
                 if short is not None:
                     call.trail.limited = short.rule
                     raise Throttled(short.rule, "you have asked too often", short.seconds)

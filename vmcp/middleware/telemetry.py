@@ -4,6 +4,7 @@ The rule: it only watches. Names of tools are said, arguments and results never.
 """
 
 import asyncio
+import hashlib
 import logging
 from typing import Any
 
@@ -36,7 +37,6 @@ class Tally:
             "vmcp_requests_total": total,
             "vmcp_requests_success_total": total - self.failed,
             "vmcp_requests_failed_total": self.failed,
-            "vmcp_requests_cached_total": 0,
             "vmcp_connections_total": self._methods.get("initialize", (0, 0.0))[0],
             "vmcp_request_duration_seconds": {
                 method: {"count": count, "sum": round(seconds, 6)} for method, (count, seconds) in self._methods.items()
@@ -57,14 +57,11 @@ def telemetry(tally: Tally | None = None) -> Middleware:
                 outcome = await handler(call)
                 served = True
             except McpError as error:
-                if log.isEnabledFor(logging.INFO):
-                    facts = _facts(call, now() - began)
-                    log.info("call failed", extra={**facts, "code": error.code, "why": error.message[:200]})
+                tell_failed(call, now() - began, error)
                 raise
             finally:
                 counted.add(call.method, now() - began, served=served)
-            if log.isEnabledFor(logging.DEBUG):
-                log.debug("call served", extra=_facts(call, now() - began))
+            tell_served(call, now() - began)
             return outcome
 
         return handle
@@ -72,13 +69,32 @@ def telemetry(tally: Tally | None = None) -> Middleware:
     return layer
 
 
+def tell_failed(call: Call, seconds: float, error: McpError) -> None:
+    """One line of a call that failed, for who wants to read it."""
+    if log.isEnabledFor(logging.INFO):
+        log.info("call failed", extra={**_facts(call, seconds), "code": error.code, "why": str(error)[:200]})
+
+
+def tell_served(call: Call, seconds: float) -> None:
+    """One line of a call that was served, for who wants to read that much."""
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("call served", extra=_facts(call, seconds))
+
+
+def _told(id_: bytes) -> str:
+    """A number as it is; a text, which may be anything that a client had at hand, by the beginning of its digest."""
+    return id_[:64].decode() if id_[:1] != b'"' else "#" + hashlib.sha256(id_).hexdigest()[:12]
+
+
 def _facts(call: Call, seconds: float) -> dict[str, object]:
     return {
         "method": call.method,
+        "jsonrpc_id": _told(call.id),
         "target": call.name,
         "group": call.face.group,
         "backend": call.trail.backend,
         "revision": str(call.peer.revision),
         "seconds": round(seconds, 6),
         "upstream_seconds": round(call.trail.upstream_seconds, 6),
+        **({"trace_id": call.trail.trace} if call.trail.trace else {}),
     }

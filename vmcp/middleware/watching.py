@@ -1,0 +1,85 @@
+"""The layer that measures and traces calls, in the place of ``telemetry`` where somebody asked for it.
+
+The rule: it stands outside of everything, sees how a call ended, and changes nothing, but that an error of ours names the
+trace in which its story is.
+"""
+
+import asyncio
+from time import perf_counter
+from typing import Protocol
+
+from vmcp.call import Call, Complete, Handler, Middleware, Outcome, Sent, Watcher
+from vmcp.errors import McpError
+from vmcp.middleware.measures import Measures
+from vmcp.middleware.telemetry import Tally, tell_failed, tell_served
+from vmcp.protocol import outcomes
+
+
+class Span(Sent, Watcher, Protocol):
+    """A call that is traced."""
+
+    trace: str
+    """The id of its trace."""
+
+    def end(self, error: str, code: int | None) -> None:
+        """It is over; ``error`` is empty when it was served, ``code`` is of JSON-RPC."""
+
+
+class Tracer(Protocol):
+    """Who traces calls."""
+
+    def begin(self, call: Call) -> Span:
+        """A call has come."""
+
+
+def watching(measures: Measures, tracer: Tracer | None = None, tally: Tally | None = None) -> Middleware:
+    """What ``telemetry`` does, and measure every call besides, and trace it if there is a ``tracer``."""
+    counted = tally or Tally()
+
+    def layer(handler: Handler) -> Handler:
+        async def handle(call: Call) -> Outcome:
+            began, trail = perf_counter(), call.trail  # the loop's own time is one of milliseconds
+            measures.enter(call.face.group)
+            span = None
+            if tracer is None:
+                trail.watcher = measures
+            else:
+                trail.watcher = span = tracer.begin(call)
+                trail.trace = span.trace
+            served, error, code = False, outcomes.INTERNAL, None
+            try:
+                outcome = await handler(call)
+                served, error = True, _kind(call, outcome)
+            except McpError as failed:
+                error, code = outcomes.fault(failed), failed.code
+                tell_failed(call, perf_counter() - began, failed)
+                if span is not None:
+                    _name_trace(failed, span.trace)
+                raise
+            except asyncio.CancelledError:
+                error = outcomes.CANCELLED
+                raise
+            finally:
+                seconds = perf_counter() - began
+                counted.add(call.method, seconds, served=served)
+                measures.leave(call, error, seconds, span)
+                if span is not None:
+                    span.end(error, code)
+            tell_served(call, seconds)
+            return outcome
+
+        return handle
+
+    return layer
+
+
+def _kind(call: Call, outcome: Outcome) -> str:
+    if call.method != "tools/call" or not isinstance(outcome, Complete):
+        return ""
+    return outcomes.TOOL_ERROR if outcomes.tool_failed(bytes(outcome.result)) else ""
+
+
+def _name_trace(error: McpError, trace: str) -> None:
+    """Errors of backends are passed on as they are."""
+    if error.vmcp_code is not None and (error.data is None or isinstance(error.data, dict)):
+        error.data = {**(error.data or {}), "traceId": trace}
