@@ -25,6 +25,7 @@ from vmcp.server.exchange import Exchange
 from vmcp.server.gate import Gate
 from vmcp.server.http import StreamableHttp
 from vmcp.server.listener import GONE, LEAVES
+from vmcp.server.load import Load
 from vmcp.server.pulse import Pulse
 from vmcp.server.sessions import Session, Sessions
 from vmcp.tasks import Nest
@@ -246,7 +247,7 @@ class Raw:
     async def rest(self) -> bytes:
         """All that still comes until the server closes."""
         async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionError):
                 return await self.reader.read(-1)
             return b""
 
@@ -257,8 +258,10 @@ class Raw:
 class Listening:
     """A listener on a free port with an application behind it."""
 
-    def __init__(self, port: int, state: ServerState) -> None:
+    def __init__(self, port: int, state: ServerState, settings: Any) -> None:
         self.port = port
+        self.settings = settings
+        self.protocol = settings.http_protocol_class
         self.state = state
         self._raws: list[Raw] = []
 
@@ -323,6 +326,7 @@ class Behind:
     """What the settings of the listener ask of a runtime: the application."""
 
     app: Any
+    load: Load | None = None
 
 
 @contextlib.asynccontextmanager
@@ -336,7 +340,7 @@ async def listening(app: Any, config: Config) -> AsyncIterator[Listening]:
     server = await loop.create_server(
         lambda: protocol(config=settings, server_state=state, app_state={}, _loop=loop), "127.0.0.1", 0
     )
-    found = Listening(server.sockets[0].getsockname()[1], state)
+    found = Listening(server.sockets[0].getsockname()[1], state, settings)
     try:
         yield found
     finally:

@@ -231,7 +231,7 @@ class MemoryConnector(Connector):
 
     server: Server
 
-    async def open(self) -> Wire:
+    async def open(self, whose: str = "") -> Wire:
         return MemoryWire(self.server, self._spec.name)
 
 

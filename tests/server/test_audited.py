@@ -21,7 +21,7 @@ from vmcp.config.audit import AuditSpec
 from vmcp.config.model import Limits, SecretRef, ServerSpec
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.server.asgi import Scope
-from vmcp.server.recording import Recording
+from vmcp.server.recording import opened
 from vmcp.server.runtime import Runtime
 from vmcp.state.auditlog import AuditUnavailable
 from vmcp.state.chain import Proof
@@ -215,17 +215,20 @@ async def test_while_nothing_can_be_written_calls_are_refused_and_lists_are_not(
 ) -> None:
     server = Server(tools=[tool("echo")], script=echo)
     async with audited(monkeypatch, tmp_path, server, {"file": "/dev/full"}) as found:
-        recording = found.running._recording
-        assert recording is not None
-        await until(lambda: recording.log.failing)
+        (log,) = found.running._holdings._logs.all()
+        await until(lambda: log.failing)
         answer = await found.door().call("echo")
         assert answer.error["message"].startswith("audit unavailable")
         assert not any(asked.method == "tools/call" for asked in server.asked)
         assert (await found.door().ask("tools/list")).result["tools"]
+        ready, facts = found.running.readiness()
+        assert (ready, facts["status"]) == (True, "degraded"), (
+            "traffic may come: what is refused here would be everywhere"
+        )
+        assert (await found.door().ask("vmcp/servers/health")).result["status"] == "degraded"
     async with audited(monkeypatch, tmp_path, server, {"file": "/dev/full", "on_failure": "fail_open"}) as found:
-        recording = found.running._recording
-        assert recording is not None
-        await until(lambda: recording.log.failing)
+        (log,) = found.running._holdings._logs.all()
+        await until(lambda: log.failing)
         assert (await found.door().call("echo")).status == 200
 
 
@@ -336,7 +339,7 @@ async def test_calls_over_the_older_sse_say_so(monkeypatch: pytest.MonkeyPatch, 
 def test_a_log_that_cannot_be_opened_keeps_the_house_from_being_built(tmp_path: Path) -> None:
     spec = AuditSpec(file=str(tmp_path / "none" / "audit.jsonl"), on_failure="fail_open")
     with pytest.raises(AuditUnavailable, match=r"audit\.logFile"):
-        Recording(config({}), spec)
+        opened(config({}), spec)
 
 
 @pytest.mark.parametrize(
@@ -345,14 +348,14 @@ def test_a_log_that_cannot_be_opened_keeps_the_house_from_being_built(tmp_path: 
 )
 def test_a_key_that_is_not_there_or_is_none_is_told(tmp_path: Path, key: Any, why: str) -> None:
     with pytest.raises(AuditUnavailable, match=why):
-        Recording(config({}), AuditSpec(file=str(tmp_path / "a"), key=key), {})
+        opened(config({}), AuditSpec(file=str(tmp_path / "a"), key=key), {})
 
 
 def test_a_key_comes_from_where_the_configuration_says(tmp_path: Path) -> None:
     spec = AuditSpec(file=str(tmp_path / "a"), key=SecretRef(env="KEY"))
-    recording = Recording(config({}), spec, {"KEY": "k" * 16})
-    recording.log.start()
-    recording.log.close(5.0)
+    log = opened(config({}), spec, {"KEY": "k" * 16})
+    log.start()
+    log.close(5.0)
     first = (tmp_path / "a").read_bytes().splitlines(keepends=True)
     assert b'"chain":"hmac-sha256"' in first[0]
     for key, faults in ((b"k" * 16, 0), (b"l" * 16, 2), (None, 2)):

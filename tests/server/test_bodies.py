@@ -59,12 +59,12 @@ async def test_a_body_that_never_ends_is_refused_when_it_is_too_large(monkeypatc
         assert (await raw.response()).status == 413
         await raw.rest()
         await until(lambda: not server.state.tasks)
-        assert running.app._http._intake._held == 0
+        assert running._http._intake._held == 0
 
 
 async def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     async with limited(monkeypatch, body_bytes=1000, in_flight_body_bytes=2000) as (running, server):
-        door = running.app._http._intake
+        door = running._http._intake
         half: list[Raw] = []
         for number in range(2):
             half.append(await server.say(HEAD + b"Content-Length: 1000\r\n\r\n", initialize(1000)[:900]))
@@ -89,7 +89,7 @@ async def test_a_client_that_leaves_in_its_body_is_forgotten(monkeypatch: pytest
         await until(lambda: server.state.tasks)
         raw.close()
         await until(lambda: not server.state.tasks and not server.state.connections)
-        assert running.app._http._intake._held == 0
+        assert running._http._intake._held == 0
         assert len(running._sessions) == 0
 
 
@@ -103,7 +103,7 @@ async def test_a_body_in_many_pieces_is_one_body(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_slow_body_through_any_server_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with limited(monkeypatch, body_timeout=0.02) as (running, _):
+    async with limited(monkeypatch, body_timeout=0.02, body_rate=1 << 40) as (running, _):
         exchanged = Door(running.app).begin("POST", None, b"{")
         exchanged._incoming[0]["more_body"] = True
         forever = asyncio.Event()
@@ -118,4 +118,4 @@ async def test_a_slow_body_through_any_server_is_answered_with_408(monkeypatch: 
         async with asyncio.timeout(5):
             await exchanged.run()
         assert exchanged.answer.status == 408
-        assert running.app._http._intake._held == 0
+        assert running._http._intake._held == 0

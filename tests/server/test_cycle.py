@@ -10,7 +10,7 @@ import pytest
 
 from tests.server.clients import listening
 from tests.server.peers import config, until
-from vmcp.server import cycle
+from vmcp.config.model import Limits
 from vmcp.server.asgi import Receive, Scope, Send
 from vmcp.server.listener import LEAVES
 
@@ -157,8 +157,7 @@ async def test_a_client_that_does_not_read_stops_who_writes_until_it_is_gone() -
             await left.wait()
 
 
-async def test_a_client_that_does_not_read_for_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cycle, "PATIENCE", 0.02)
+async def test_a_client_that_does_not_read_for_long_is_let_go() -> None:
     done = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,7 +167,7 @@ async def test_a_client_that_does_not_read_for_long_is_let_go(monkeypatch: pytes
         await send(body(b""))
         done.set()
 
-    async with listening(app, config({})) as server:
+    async with listening(app, config({}, limits=Limits(write_stall=0.1))) as server:
         raw = await server.connect()
         raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
         raw.send(GET)

@@ -28,7 +28,7 @@ from vmcp.errors import Code
 from vmcp.middleware.auth import ANONYMOUS, Unproven
 from vmcp.server.asgi import Refused
 from vmcp.server.attempts import BURST, EACH, Attempts
-from vmcp.server.entrance import Entrance, NoEntrance
+from vmcp.server.entrance import NoEntrance, Proofs, entrance
 from vmcp.server.gate import OS_ISSUER, Gate, system_user
 from vmcp.server.metadata import Metadata
 from vmcp.tasks import Nest
@@ -154,8 +154,7 @@ class TestOneCredential:
     """What is read from the headers."""
 
     def gate(self) -> Gate:
-        entrance = Entrance(config({}, incoming=LOCAL), Nest("test"), [])
-        return entrance.gate
+        return entrance(config({}, incoming=LOCAL), Proofs(LOCAL, Nest("test")), [])
 
     async def refused(self, *headers: tuple[bytes, bytes]) -> Refused:
         gate = self.gate()
@@ -201,7 +200,8 @@ class TestTheOperatingSystemsUser:
     """``osUser``."""
 
     async def test_is_who_comes_without_a_key_and_nobody_else(self) -> None:
-        gate = Entrance(config({}, incoming=replace(LOCAL, os_user=True)), Nest("test"), []).gate
+        incoming = replace(LOCAL, os_user=True)
+        gate = entrance(config({}, incoming=incoming), Proofs(incoming, Nest("test")), [])
         found = await gate.admit([], "/mcp", None)
         assert found == system_user()
         assert found.issuer == OS_ISSUER != ANONYMOUS.issuer
@@ -245,12 +245,12 @@ class TestAttempts:
         for number in range(100):
             attempts.failed(f"192.0.2.{number}")
             attempts.passes(str(number), "x")
-        assert len(attempts._full) == len(attempts._right) == 10
+        assert len(attempts._full) == len(attempts.right) == 10
 
 
 class _Keys:
     def known(self, token: str) -> Identity | None:
-        return Identity("i", "ada") if token.endswith("right") else None
+        return Identity("i", "ada", proof=token) if token.endswith("right") else None
 
     async def verify(self, token: str) -> Identity:
         raise Unproven("no")
@@ -306,7 +306,7 @@ class TestMetadata:
 )
 async def test_what_cannot_be_resolved_keeps_it_from_starting(incoming: Incoming) -> None:
     with pytest.raises(NoEntrance, match="incomingAuth"):
-        Entrance(config({}, incoming=incoming), Nest("test"), [], {})
+        Proofs(incoming, Nest("test"), {})
 
 
 # --- tokens over the wire

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.server.clients import Answer, Door
-from tests.server.peers import Asked, Notify, Server, echo, house, tool
+from tests.server.peers import Asked, Notify, Server, echo, house, tool, until
 from vmcp.config.model import Limits
 from vmcp.protocol.revisions import HANDSHAKE, MODERN, Revision
 from vmcp.server.runtime import Runtime
@@ -357,3 +357,25 @@ async def test_the_sessions_of_a_batch_keep_their_log_level(monkeypatch: pytest.
         session = running._sessions.get(door.session or "")
         assert session is not None
         assert session.level == "error"
+
+
+@pytest.mark.parametrize("revision", [Revision.V2025_11_25, MODERN])
+async def test_a_call_that_a_stop_cuts_off_is_told_so(monkeypatch: pytest.MonkeyPatch, revision: Revision) -> None:
+    async def hang(asked: Asked, notify: Notify) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    server = Server(tools=[tool("t")], script=hang)
+    async with house(monkeypatch, {"a": server}) as stopping:
+        door = Door(stopping.app, revision)
+        await door.initialize()
+        call = door.calling()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(call.run())
+            await until(server.calls)
+            stopping.drain()
+            task.cancel()
+        assert call.answer.error["data"]["vmcpCode"] == 2001
+        assert "stopping" in call.answer.error["message"]
+        assert call.answer.status == (503 if revision.modern else 200)
+        assert server.cancelled == 1

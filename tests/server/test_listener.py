@@ -125,7 +125,7 @@ BAD: list[tuple[str, bytes, int]] = [
     ("negative length", b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", 400),
     ("too many headers", b"GET /x HTTP/1.1\r\nHost: h\r\n" + b"X: 1\r\n" * 100 + b"\r\n", 431),
     ("too large headers", b"GET /x HTTP/1.1\r\nHost: h\r\nX: " + b"x" * (33 << 10) + b"\r\n\r\n", 431),
-    ("too long a path", b"GET /" + b"x" * (33 << 10) + b" HTTP/1.1\r\nHost: h\r\n\r\n", 431),
+    ("too long a path", b"GET /" + b"x" * (33 << 10) + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
 ]
 
 

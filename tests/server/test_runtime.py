@@ -16,7 +16,6 @@ from tests.server.peers import Asked, MemoryWire, Notify, Server, echo, house, s
 from vmcp.call import Peer
 from vmcp.config.model import Aggregation, Config
 from vmcp.protocol.revisions import Revision
-from vmcp.routing import catalog as catalogs
 from vmcp.routing.build import build
 from vmcp.routing.catalog import Catalog, Kind
 from vmcp.routing.table import RoutingTable
@@ -78,7 +77,7 @@ async def test_readiness_is_what_the_configuration_demands(
     monkeypatch: pytest.MonkeyPatch, required: tuple[str, ...], partial_failure: str, ready: bool
 ) -> None:
     dead = Server(tools=[tool("d")], refusal="connection refused")
-    monkeypatch.setattr("vmcp.upstream.backend.backoff", lambda attempt, jitter: 0.01)
+    monkeypatch.setattr("vmcp.upstream.control.backoff", lambda attempt, jitter: 0.01)
     backends = {"a": Server(tools=[tool("t")]), "dead": dead}
     async with house(monkeypatch, backends, required=required, partial_failure=partial_failure) as running:
         door = Door(running.app)
@@ -125,7 +124,7 @@ async def test_a_call_keeps_the_table_that_it_began_with(monkeypatch: pytest.Mon
     slow = held("late")
     async with house(monkeypatch, {"a": Server(tools=[tool("t")], script=script), "b": slow}, settled=False) as running:
         await until(lambda: shown(running) == {"t"})
-        running._settle()
+        running.current.settle()
         before = running.table
         door = Door(running.app)
         raw, headers = door.message("tools/call", {"name": "t"})
@@ -207,7 +206,7 @@ async def test_it_says_that_it_is_ready_once_with_what_it_serves(
 ) -> None:
     with caplog.at_level(logging.INFO, "vmcp"):
         async with house(monkeypatch, {"a": Server(tools=[tool("t")], prompts=[{"name": "p"}])}) as running:
-            running._settle()
+            running.current.settle()
     (record,) = [record.__dict__ for record in caplog.records if record.message in ("ready", "not ready")]
     assert record["message"] == "ready"
     assert record["faces"]["/mcp"] == {"tools": 1, "prompts": 1}
@@ -236,7 +235,7 @@ async def test_nothing_is_left_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_house_that_ends_at_once_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = asyncio.all_tasks()
     async with house(monkeypatch, {"a": Server(tools=[tool("t")])}, settled=False) as running:
-        running.on_catalog(catalogs.of("a", Revision.V2025_11_25, {}, "", {}))
+        running.current.on_catalog()
     assert asyncio.all_tasks() == before
 
 

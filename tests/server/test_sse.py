@@ -14,7 +14,7 @@ from tests.server.peers import Asked, Notify, Server, echo, house, said, tool, u
 from vmcp.config.model import Limits, Paths, ServerSpec
 from vmcp.protocol import sse as events
 from vmcp.protocol.revisions import Revision
-from vmcp.server import flow, sse
+from vmcp.server import flow
 from vmcp.server.runtime import Runtime
 
 Json = dict[str, Any]
@@ -206,7 +206,7 @@ async def test_a_client_that_goes_away_has_cancelled_its_calls(monkeypatch: pyte
         await until(server.calls)
         client.stream.close()
         await until(lambda: server.cancelled == 1)
-        await until(lambda: not running.app._sse._open)  # type: ignore[union-attr]
+        await until(lambda: not running._sse._open)
 
 
 async def test_too_many_streams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,13 +241,11 @@ async def test_a_server_that_stops_answers_what_is_in_flight_and_ends_the_stream
 
 
 async def test_a_silent_stream_breathes_and_one_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "PATIENCE", 0.05)
-
     async def large(asked: Asked, notify: Notify) -> bytes:
         return said("x" * (4 << 20))
 
     server = Server(tools=[tool("large")], script=large)
-    async with served(monkeypatch, server) as (running, found):
+    async with served(monkeypatch, server, limits=Limits(write_stall=0.5)) as (running, found):
         client = await opened(found)
         (outlet,) = running._pulse.streams
         await outlet.breathe()
@@ -262,10 +260,9 @@ async def test_a_silent_stream_breathes_and_one_that_nobody_reads_is_ended(monke
         await until(lambda: not len(running._sessions))
 
 
-async def test_flow_lets_everybody_go_on_when_the_client_reads_or_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "PATIENCE", 0.01)
+async def test_flow_lets_everybody_go_on_when_the_client_reads_or_is_gone() -> None:
     given_up: list[int] = []
-    one = flow.Flow(lambda: given_up.append(1))
+    one = flow.Flow(lambda: given_up.append(1), 0.01)
     assert await one.ready()
     one.pause()
     assert one.paused

@@ -76,8 +76,8 @@ class Changing:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmcp.upstream.backend.CALM", 0.001)
-    for module in ("backend", "keeper", "links"):
+    monkeypatch.setattr("vmcp.upstream.control.CALM", 0.001)
+    for module in ("control", "keeper", "links"):
         monkeypatch.setattr(f"vmcp.upstream.{module}.backoff", lambda attempt, jitter: 0.001)
 
 

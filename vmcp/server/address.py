@@ -25,6 +25,7 @@ class Addresses:
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self._trusted: Sequence[Network] = tuple(ipaddress.ip_network(each) for each in trusted)
+        self.trusting = bool(self._trusted)
         self._known = lru_cache(1024)(self._find)
 
     def of(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -13,7 +13,8 @@ from vmcp.config.model import Config
 from vmcp.protocol import jsonrpc
 from vmcp.routing.table import RoutingTable
 from vmcp.server import visit
-from vmcp.server.asgi import AS_JSON, IDENTITY, WHY, Header, Receive, Refused, Scope, Send, error_of
+from vmcp.server.asgi import AS_JSON, IDENTITY, ORIGIN, WHY, Header, Receive, Refused, Scope, Send, error_of
+from vmcp.server.connect import Connect
 from vmcp.server.gate import Gate
 from vmcp.server.guard import Guard
 from vmcp.server.http import METHODS, StreamableHttp
@@ -33,14 +34,20 @@ _READ = {
         "mcp-method",
         "mcp-name",
         "last-event-id",
+        "user-agent",
         visit.PERSONA,
+        "traceparent",
+        "tracestate",
         "access-control-request-method",
     )
 }
-_LEFT = ("authorization", "content-length", "connection", "user-agent", "accept-encoding", "accept-language")
+_LEFT = ("authorization", "content-length", "connection", "accept-encoding", "accept-language")
 _READ |= {name.encode(): "" for name in _LEFT}
 _PARAM = b"mcp-param-"
+LONGEST_AGENT = 256
+"""Characters that are kept of what a client says that it is."""
 _ALIVE = {b"/livez", b"/healthz", b"/health", b"/ping"}
+METRICS = b"/metrics"
 PROBES = frozenset(_ALIVE | {b"/readyz"})
 """What is asked all the time, and tells nothing about anybody."""
 _EXPOSED = b"Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate"
@@ -48,6 +55,13 @@ _ALLOWED = (
     b"Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID, "
     b"X-VMCP-Persona"
 )
+
+
+class Page(Protocol):
+    """What is shown at ``/metrics``."""
+
+    async def show(self, accept: str) -> tuple[bytes, bytes]:
+        """The content type and the text."""
 
 
 class House(Protocol):
@@ -70,6 +84,7 @@ class App:
         gate: Gate,
         sse: LegacySse | None = None,
         sockets: WebSockets | None = None,
+        connect: Connect | None = None,
     ) -> None:
         self._guard = Guard(config.server)
         self._house = house
@@ -77,6 +92,9 @@ class App:
         self._gate = gate
         self._sse = sse
         self._sockets = sockets
+        self._connect = connect
+        self.page: Page | None = None
+        """What is shown at ``/metrics``, if anything is."""
         self._paths = {path.encode(): path for path in house.table.faces}
         self._hosts: dict[str, bool] = {}
 
@@ -86,12 +104,20 @@ class App:
             return
         extra: list[Header] = []
         try:
-            headers = _headers(scope["headers"])
-            self._check(headers, extra)
-            await self._route(scope, headers, receive, send, extra)
+            await self.begin(scope, receive, send, extra)
         except Refused as refused:
-            scope[WHY] = refused.why
-            await _refuse(send, refused, extra)
+            await refuse_with(scope, send, refused, extra)
+
+    def begin(self, scope: Scope, receive: Receive, send: Send, extra: list[Header]) -> Awaitable[None]:
+        """Answer one HTTP request. Raises ``Refused``, at once or when it is awaited; ``extra`` then has what goes with it."""
+        headers = _headers(scope["headers"])
+        origin = scope.get(ORIGIN)
+        if origin is not None:
+            agent = headers.get("user-agent")
+            if agent is not None:
+                origin.agent = agent[:LONGEST_AGENT]
+        self._check(headers, extra)
+        return self._route(scope, headers, receive, send, extra)
 
     def _check(self, headers: Mapping[str, str], extra: list[Header]) -> None:
         host = headers.get("host", "")
@@ -158,13 +184,28 @@ class App:
         if self.upgrades(raw):
             await self._admit(scope, headers)
             raise Refused(426, "this path speaks WebSocket", [(b"upgrade", b"websocket"), (b"connection", b"upgrade")])
-        if self._sse is None or not self._sse.serves(raw):
+        if self._connect is not None and self._connect.serves(raw):
+            await self._connect.serve(scope, receive, send)
+        elif self.page is not None and raw == METRICS:
+            await self._admit(scope, headers)
+            await self._numbers(scope, headers, self.page, send, extra)
+        elif self._sse is None or not self._sse.serves(raw):
             await self._probe(scope, raw, headers.get("host", ""), send, extra)
         elif scope["method"] == "OPTIONS":
             await _preflight(headers, send, extra)
         else:
             await self._admit(scope, headers)
             await self._sse.serve(scope, headers, receive, send, extra)
+
+    async def _numbers(
+        self, scope: Scope, headers: Mapping[str, str], page: Page, send: Send, extra: list[Header]
+    ) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise Refused(405, "metrics are read with GET", [(b"allow", b"GET, HEAD")])
+        kind, text = await page.show(headers.get("accept", ""))
+        told = [(b"content-type", kind), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+        await send({"type": "http.response.start", "status": 200, "headers": [*told, *extra]})
+        await send({"type": "http.response.body", "body": text})
 
     def upgrades(self, raw_path: bytes) -> bool:
         """See ``listener.Door``."""
@@ -262,6 +303,12 @@ async def _preflight(headers: Mapping[str, str], send: Send, extra: list[Header]
     ]
     await send({"type": "http.response.start", "status": 204, "headers": [*extra, *allow]})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def refuse_with(scope: Scope, send: Send, refused: Refused, extra: list[Header]) -> None:
+    """Answer a request that ``begin`` has refused."""
+    scope[WHY] = refused.why
+    await _refuse(send, refused, extra)
 
 
 async def _refuse(send: Send, refused: Refused, extra: list[Header]) -> None:

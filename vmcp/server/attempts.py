@@ -4,7 +4,6 @@ The rule: only failures count, but who has had too many is not even told of a ri
 same address before still is. Memory is bounded, and the oldest is forgotten first; time is given, not taken.
 """
 
-import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,7 +23,8 @@ class Attempts:
         self._most = most
         self._full: OrderedDict[str, float] = OrderedDict()
         """When each address has nothing on its account any more."""
-        self._right: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self.right: dict[tuple[str, str], None] = {}
+        """Who has shown a right key (``Identity.proof``), and from which address."""
 
     def failed(self, address: str) -> None:
         """One more."""
@@ -33,15 +33,16 @@ class Attempts:
         if len(self._full) > self._most:
             self._full.popitem(last=False)
 
-    def passes(self, address: str, token: str) -> bool:
-        """Whether a right ``token`` may be accepted from there now."""
-        pair = address, hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        if pair not in self._right and self.wait(address):
+    def passes(self, address: str, proof: str) -> bool:
+        """Whether a right key may be accepted from there now. ``proof`` names the key (``Identity.proof``)."""
+        pair = address, proof
+        if pair in self.right:
+            return True
+        if self.wait(address):
             return False
-        self._right[pair] = None
-        self._right.move_to_end(pair)
-        if len(self._right) > self._most:
-            self._right.popitem(last=False)
+        self.right[pair] = None
+        if len(self.right) > self._most:
+            del self.right[next(iter(self.right))]
         return True
 
     def wait(self, address: str) -> int:

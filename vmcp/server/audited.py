@@ -5,18 +5,21 @@ Streams and connections that stay open have two: when they open and when they en
 """
 
 import asyncio
+from collections.abc import Awaitable
 from time import perf_counter
 from typing import Any
+
+import msgspec
 
 from vmcp.call import Identity, Origin
 from vmcp.middleware.audit import Auditor
 from vmcp.server.address import Addresses
-from vmcp.server.app import PROBES, App
-from vmcp.server.asgi import IDENTITY, ORIGIN, WHY, Header, Receive, Scope, Send
+from vmcp.server.app import LONGEST_AGENT, PROBES, App, refuse_with
+from vmcp.server.asgi import IDENTITY, ORIGIN, WHY, Header, Receive, Refused, Scope, Send
 from vmcp.server.listener import REJECTED
 from vmcp.server.websocket import Connections
 
-_AGENT = 256
+_PATH = 256
 _DENIED = frozenset({401, 403, 421, 429})
 _STREAM = b"text/event-stream"
 
@@ -26,7 +29,8 @@ class Audited:
 
     def __init__(self, app: App, auditor: Auditor, addresses: Addresses) -> None:
         self._app = app
-        self._auditor = auditor
+        self.auditor = auditor
+        """Who is told; another one takes over from one that was closed."""
         self._addresses = addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,28 +38,37 @@ class Audited:
         if scope["type"] != "http" or scope["raw_path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        origin = self._origin("streamable-http", scope.get("client"), scope["headers"])
+        client, headers = scope.get("client"), scope["headers"]
+        if client and not self._addresses.trusting:
+            origin = Origin("streamable-http", client[0])
+        else:
+            origin = self._origin("streamable-http", client, headers)
         scope[ORIGIN] = origin
-        seen = _Seen(self, scope, origin, send)
+        seen = _Seen(self, scope, origin, send, perf_counter())
+        extra: list[Header] = []
         try:
-            await self._app(scope, receive, seen.send)
+            # (Not as ``App`` does it itself: a coroutine around another one costs each request.)
+            await self._app.begin(scope, receive, seen.send, extra)
+        except Refused as refused:
+            await refuse_with(scope, seen.send, refused, extra)
         finally:
-            seen.end()
+            if seen.stands or not origin.told:
+                seen.end()
 
     def _origin(self, transport: str, client: Any, headers: Any) -> Origin:
+        """What ``App`` reads of the headers, it adds itself."""
         peer = str(client[0]) if client else ""
-        agent = next((value.decode("latin-1") for name, value in headers if name == b"user-agent"), "")
         address = self._addresses.of(peer, headers)
-        return Origin(transport, address, agent[:_AGENT], via=peer if peer != address else "")
+        return Origin(transport, address, via="" if peer == address else peer)
 
     def told(self, origin: Origin, kind: str, outcome: str, scope: Scope, extra: dict[str, Any]) -> None:
         """Record something of a request or connection."""
         why = scope.get(WHY)
         if why is not None:
             extra["reason"] = why
-        path = scope["raw_path"].decode("latin-1")[:_AGENT]
+        path = scope["raw_path"].decode("latin-1")[:_PATH]
         target = {"endpoint": path, "method": scope["method"]}
-        self._auditor.happened(kind, outcome, origin, scope.get(IDENTITY), target, extra)
+        self.auditor.happened(kind, outcome, origin, scope.get(IDENTITY), target, extra)
 
     # --- the door of the listener
 
@@ -73,6 +86,8 @@ class Audited:
     ) -> None:
         """See ``listener.Door``. The connection is recorded when it opens, or is refused, and when it ends."""
         origin = self._origin("websocket", transport.get_extra_info("peername"), headers)
+        agent = next((value for name, value in headers if name == b"user-agent"), b"")
+        origin.agent = agent[:LONGEST_AGENT].decode("latin-1")
         self._app.upgrade(transport, server, raw_path, headers, rest, _Upgrading(self, raw_path, origin))
 
     def rejected(self, status: int, client: Any, raw_path: bytes) -> None:
@@ -112,38 +127,35 @@ class _Upgrading:
         self._owner.told(self.origin, "websocket_connection", "success", self._scope, extra)
 
 
-class _Seen:
-    """One HTTP request, by its answer."""
+class _Seen(msgspec.Struct, gc=False):
+    """One HTTP request, by its answer. ``stands``: it is a stream whose opening was recorded, so its end has to be, too."""
 
-    def __init__(self, owner: Audited, scope: Scope, origin: Origin, send: Send) -> None:
-        self._owner = owner
-        self._scope = scope
-        self._origin = origin
-        self._send = send
-        self._began = perf_counter()
-        self._status = 0
-        self._stands = False
+    _owner: Audited
+    _scope: Scope
+    _origin: Origin
+    _send: Send
+    _began: float
+    _status: int = 0
+    stands: bool = False
 
-    async def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> Awaitable[None]:
         """Hand on, and look at the head."""
-        if message["type"] == "http.response.start":
+        if "status" in message:
             self._status = message["status"]
-            self._stands = self._scope["method"] == "GET" and any(v == _STREAM for _, v in message["headers"])
-            if self._stands:
+            if self._scope["method"] == "GET" and any(v == _STREAM for _, v in message["headers"]):
+                self.stands = True
                 extra = {"phase": "open", "http_status": self._status}
                 self._owner.told(self._origin, "sse_connection", "success", self._scope, extra)
-        await self._send(message)
+        return self._send(message)
 
     def end(self) -> None:
-        """The request is over: say so, unless its call has."""
-        if self._origin.told and not self._stands:
-            return
+        """The request is over, and no call of it has said so."""
         extra: dict[str, Any] = {"duration_ms": round((perf_counter() - self._began) * 1000, 3)}
         # What the listener has refused in the midst of it was closed then: no other answer has left.
         self._status = self._scope.get(REJECTED, self._status)
         if self._status:
             extra["http_status"] = self._status
-        if self._stands:
+        if self.stands:
             self._owner.told(self._origin, "sse_connection", "success", self._scope, {"phase": "close", **extra})
             return
         kind = self._origin.kind or _kind(self._status)

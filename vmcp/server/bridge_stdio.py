@@ -20,8 +20,8 @@ from vmcp.server.inflight import InFlight
 from vmcp.server.pipes import Pipes, pipes, stopped_by_signals
 from vmcp.tasks import Nest, backoff
 from vmcp.upstream.endpoint import BadEndpoint, endpoint
-from vmcp.upstream.http1 import Response
 from vmcp.upstream.pool import Pool
+from vmcp.upstream.response import Response
 
 log = logging.getLogger("vmcp.bridge")
 

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-log = logging.getLogger("vmcp.server")
+from vmcp.server.load import Refusal
 
-PATIENCE = 30.0
-"""Seconds that a client may leave what it is sent unread."""
+log = logging.getLogger("vmcp.server")
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -105,7 +104,7 @@ class Cycle(RequestResponseCycle):
             self._begun = message
             return
         if self.flow.write_paused and not self.disconnected:
-            await self._drain()
+            await self.flow.drain()  # until the client reads, or the watch lets it go
         if self.disconnected or self.response_complete:
             return
         body, more = message.get("body", b""), message.get("more_body", False)
@@ -116,14 +115,10 @@ class Cycle(RequestResponseCycle):
         if not more:
             self._end()
 
-    async def _drain(self) -> None:
-        """Wait until the client reads; one that does not for long is let go."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self.flow.drain()
-        except TimeoutError:
-            self.disconnected = True
-            self.transport.abort()
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer at once, without an application."""
+        self._begin({"status": refusal.status, "headers": refusal.headers}, refusal.body, more=False)
+        self._end()
 
     async def send_500_response(self) -> None:
         """An application has failed before it answered; the log has why."""

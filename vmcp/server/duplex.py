@@ -22,7 +22,7 @@ from vmcp.protocol.jsonrpc import Incoming, Notification, Reply, Request
 from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import LATEST_HANDSHAKE, MODERN, Revision
 from vmcp.server import visit
-from vmcp.server.exchange import Exchange
+from vmcp.server.exchange import Doorway
 from vmcp.server.inflight import InFlight
 from vmcp.server.sessions import Session, Sessions, wanted
 from vmcp.server.voice import Voice
@@ -57,7 +57,7 @@ class Duplex:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Doorway,
         sessions: Sessions,
         hub: Hub,
         limits: Limits,

@@ -8,47 +8,56 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 
+from vmcp.call import Identity
 from vmcp.config.incoming import Incoming
 from vmcp.config.model import Config
 from vmcp.config.values import Text
 from vmcp.egress.fetch import Fetcher
-from vmcp.errors import Unavailable, VmcpError
+from vmcp.errors import CannotStart, Unavailable
 from vmcp.middleware.auth import ANONYMOUS, Verifier
 from vmcp.middleware.local import LocalKeys
 from vmcp.middleware.oidc import Clocks, Oidc
 from vmcp.server.address import Addresses
 from vmcp.server.attempts import Attempts
-from vmcp.server.gate import Gate, system_user
+from vmcp.server.gate import OS_ISSUER, Gate, system_user
 from vmcp.server.metadata import Metadata
+from vmcp.state.ticket import Seal
+from vmcp.state.vault import VaultError, seal_of
 from vmcp.tasks import Nest
 from vmcp.upstream.secrets import resolve
 
 
-class NoEntrance(VmcpError):
-    """Nobody could be let in as configured; the text says what is missing."""
+class NoEntrance(CannotStart):
+    """Nobody could be let in as configured."""
 
 
-class Entrance:
-    """``gate`` for the transports. ``paths`` are those of all endpoints. Raises ``NoEntrance``."""
+def seal(config: Config) -> Seal:
+    """The seal of what clients bring back: with the keys of ``state.keys``, or one of its own. Raises ``NoEntrance``."""
+    try:
+        return seal_of(config.state.keys)
+    except VaultError as error:
+        raise NoEntrance(str(error)) from None
 
-    def __init__(
-        self, config: Config, nest: Nest, paths: Iterable[str], environ: Mapping[str, str] = os.environ
-    ) -> None:
+
+class Proofs:
+    """What is accepted as a proof of who somebody is, and what was found out of it. Raises ``NoEntrance``.
+
+    It outlives a reload that says nothing new of it: keys that were fetched stay, and so do tokens that were verified.
+    """
+
+    def __init__(self, incoming: Incoming, nest: Nest, environ: Mapping[str, str] = os.environ) -> None:
+        self.incoming = incoming
+        self.attempts = Attempts(time.monotonic)
+        self.verifier: Verifier | None = None
         self._fetchers: dict[str | None, Fetcher] = {}
         self._environ = environ
-        incoming = config.incoming
-        addresses = Addresses(config.server.trusted_proxies)
-        if incoming.type == "anonymous":
-            self.gate = Gate(nobody=ANONYMOUS)
-        elif incoming.type == "local":
-            nobody = system_user() if incoming.os_user else None
-            attempts = Attempts(time.monotonic)
-            self.gate = Gate(self._keys(incoming), nobody=nobody, keys=True, attempts=attempts, addresses=addresses)
-        else:
-            metadata = Metadata(config.name, config.server.public_url, incoming.issuers, paths)
-            self.gate = Gate(self._oidc(incoming, nest), metadata, nobody=None, addresses=addresses)
+        self._keys: LocalKeys | None = None
+        if incoming.type == "local":
+            self.verifier = self._keys = self._local(incoming)
+        elif incoming.type == "oidc":
+            self.verifier = self._oidc(incoming, nest)
 
-    def _keys(self, incoming: Incoming) -> Verifier:
+    def _local(self, incoming: Incoming) -> LocalKeys:
         hashes = self._resolved("incomingAuth.local.keys", {str(n): key.sha256 for n, key in enumerate(incoming.keys)})
         try:
             return LocalKeys((key, hashes[str(number)]) for number, key in enumerate(incoming.keys))
@@ -71,7 +80,31 @@ class Entrance:
             self._fetchers[ca_bundle] = Fetcher(ca_bundle=ca_bundle)
         return self._fetchers[ca_bundle]
 
+    def vouch(self, identity: Identity, before: "Proofs") -> bool:
+        """Whether somebody may stay who came in by these proofs, or by those of ``before``, which they have replaced."""
+        if identity.issuer == OS_ISSUER:
+            return self.incoming.os_user
+        if self._keys is not None:
+            return self._keys.vouches(identity)
+        if self.verifier is None:
+            return identity.principal == ANONYMOUS.principal
+        rules = next((each for each in self.incoming.issuers if each.issuer == identity.issuer), None)
+        same = rules is not None and rules in before.incoming.issuers
+        return same or self.verifier.known(identity.token) is not None
+
     async def close(self) -> None:
         """Ask nobody any more."""
         for fetcher in self._fetchers.values():
             await fetcher.close()
+
+
+def entrance(config: Config, proofs: Proofs, paths: Iterable[str]) -> Gate:
+    """The gate for all transports. ``paths`` are those of all endpoints."""
+    incoming, addresses = config.incoming, Addresses(config.server.trusted_proxies)
+    if proofs.verifier is None:
+        return Gate(nobody=ANONYMOUS)
+    if incoming.type == "local":
+        nobody = system_user() if incoming.os_user else None
+        return Gate(proofs.verifier, nobody=nobody, keys=True, attempts=proofs.attempts, addresses=addresses)
+    metadata = Metadata(config.name, config.server.public_url, incoming.issuers, paths)
+    return Gate(proofs.verifier, metadata, nobody=None, addresses=addresses)

@@ -6,10 +6,11 @@ settled here, so that everything further inside only knows results that ask.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -31,6 +32,7 @@ ROUNDS: Final = 10
 """How often a backend may ask in one call."""
 SILENT_ROUNDS: Final = 3
 """How often it may want to be called again without asking anything."""
+LISTEN: Final = "subscriptions/listen"
 THINKING: Final = 600.0
 """Seconds for a user to answer one round."""
 
@@ -42,63 +44,128 @@ class Tables(Protocol):
     settled: asyncio.Event
 
 
-class Exchange:
-    """Takes requests of any transport and era, in their own revision, and answers in it."""
+class Uses:
+    """How many calls somebody has in hand. Mutable; ``count`` is changed where a call begins and ends, and nowhere else.
 
-    def __init__(self, handler: Handler, tables: Tables, patience: float, auditor: Auditor | None = None) -> None:
-        self._auditor = auditor
-        self._handler = handler
-        self._tables = tables
-        self._patience = patience
+    What stands open for ever (``subscriptions/listen``) is none: nothing could ever end.
+    """
+
+    __slots__ = ("_none", "count", "waited")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waited = False
+        """Whether ``end`` must be told of the last one."""
+        self._none = asyncio.Event()
+
+    def end(self) -> None:
+        """One has ended, and somebody waits for the last one."""
+        self._none.set()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """While the block runs, it is one of them."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+            if self.waited:
+                self.end()
+
+    async def none(self) -> None:
+        """Wait until there is none."""
+        self.waited = True
+        while self.count:
+            self._none.clear()
+            await self._none.wait()
+
+
+class Doorway(Protocol):
+    """Where messages of clients become calls."""
 
     def result(self, request: Request, peer: Peer, path: str, client: Client) -> Awaitable[bytes]:
         """The result of a request as JSON text in the client's revision. Raises ``McpError``, and nothing else."""
-        if self._auditor is not None:
-            return self._recorded(self._auditor, request, peer, path, client)
-        return self._result(request, peer, path, client, Trail())
-
-    async def _recorded(self, auditor: Auditor, request: Request, peer: Peer, path: str, client: Client) -> bytes:
-        began, trail = perf_counter(), Trail()
-        why: McpError | None = None
-        result = None
-        try:
-            await auditor.admit(request.method)
-            result = await self._result(request, peer, path, client, trail)
-            return result
-        except McpError as error:
-            why = error
-            raise
-        finally:
-            if result is not None:
-                auditor.served(request, peer, path, trail, perf_counter() - began, result)
-            else:
-                auditor.failed(request, peer, path, trail, perf_counter() - began, why)
 
     def turned_away(
         self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None
     ) -> None:
         """A message was answered with ``error`` before it could become a call."""
-        if self._auditor is not None:
-            self._auditor.refused(method, error, origin, identity)
 
-    async def _result(self, request: Request, peer: Peer, path: str, client: Client, trail: Trail) -> bytes:
+
+class Exchange:
+    """Takes requests of any transport and era, in their own revision, and answers in it. See ``Doorway``."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        tables: Tables,
+        patience: float,
+        auditor: Auditor | None = None,
+        uses: Uses | None = None,
+    ) -> None:
+        self.auditor = auditor
+        """Who is told of what happens; another one takes over when the configuration is another and that was closed."""
+        self._handler = handler
+        self._tables = tables
+        self._patience = patience
+        self._uses = uses or Uses()
+
+    def result(self, request: Request, peer: Peer, path: str, client: Client) -> Awaitable[bytes]:
+        """See ``Doorway``."""
+        return self._result(request, peer, path, client, self.auditor)
+
+    def turned_away(
+        self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None
+    ) -> None:
+        """See ``Doorway``."""
+        if self.auditor is not None:
+            self.auditor.refused(method, error, origin, identity)
+
+    async def _result(self, request: Request, peer: Peer, path: str, client: Client, auditor: Auditor | None) -> bytes:
+        uses, trail, began = self._uses, Trail(), perf_counter()
+        result: bytes | None = None
+        why: McpError | None = None
+        counted = request.method != LISTEN
+        uses.count += counted
         try:
+            if auditor is not None and auditor.closed and auditor.strained:
+                await auditor.admit(request.method)
             if not self._tables.settled.is_set():
                 await self._settle(request.method)
             call = self._call(request, peer, path, client, trail)
             outcome = await self._handler(call)
-            if isinstance(outcome, InputRequired):
-                if peer.revision.modern:
-                    return jsonrpc.encode(outcome.members)
-                outcome = await settle(self._handler, call, outcome)
-            return bridge.result(outcome.result, request.method, outcome.revision, peer.revision)
-        except McpError:
+            result = (
+                bridge.result(outcome.result, request.method, outcome.revision, peer.revision)
+                if isinstance(outcome, Complete)
+                else await self._answered(call, outcome)
+            )
+            return result
+        except McpError as error:
+            why = error
             raise
         except Exception as error:
-            incident = secrets.token_hex(4)
-            log.exception("unexpected failure", extra={"incident": incident, "method": request.method})
-            text = f"Internal error; the log has it under incident {incident}"
-            raise McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.GATEWAY_ERROR) from error
+            why = _unexpected(error, request.method, trail)
+            raise why from error
+        finally:
+            uses.count -= counted
+            if uses.waited:
+                uses.end()
+            if auditor is not None:
+                auditor = self.auditor or auditor
+                if result is not None:
+                    auditor.served(request, peer, path, trail, perf_counter() - began, result)
+                else:
+                    auditor.failed(request, peer, path, trail, perf_counter() - began, why)
+            why = None  # an error that knows this frame, which knows the error, would be garbage
+
+    async def _answered(self, call: Call, outcome: InputRequired) -> bytes:
+        """The result where the first one was that something is to be asked."""
+        spoken = call.peer.revision
+        if spoken.modern:
+            return jsonrpc.encode(outcome.members)
+        done = await settle(self._handler, call, outcome)
+        return bridge.result(done.result, call.method, done.revision, spoken)
 
     async def _settle(self, method: str) -> None:
         """While backends are still coming up, let those who ask for what they offer wait a moment."""
@@ -112,6 +179,9 @@ class Exchange:
 
     def _call(self, request: Request, peer: Peer, path: str, client: Client, trail: Trail) -> Call:
         table = self._tables.table
+        face = table.faces.get(path)
+        if face is None:
+            raise McpError(Code.INVALID_REQUEST, "this endpoint is not served any more", vmcp_code=Code.ROUTING_FAILED)
         params = request.params
         answers = None
         if "_meta" in request.tree and type(request.tree["_meta"]) is not dict:
@@ -128,7 +198,7 @@ class Exchange:
             meta=request.meta,
             tree=request.tree,
             peer=peer,
-            face=table.faces[path],
+            face=face,
             table=table,
             client=client,
             deadline=math.inf,
@@ -136,6 +206,15 @@ class Exchange:
             identity=peer.identity,
             answers=answers,
         )
+
+
+def _unexpected(error: Exception, method: str, trail: Trail) -> McpError:
+    """What the client is told of what nobody has foreseen."""
+    incident = secrets.token_hex(4)
+    told = {"trace_id": trail.trace} if trail.trace else {}
+    log.error("unexpected failure", exc_info=error, extra={"incident": incident, "method": method, **told})
+    text = f"Internal error; the log has it under incident {incident}"
+    return McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.GATEWAY_ERROR)
 
 
 def _name(request: Request) -> str | None:

@@ -5,8 +5,6 @@ refused with a challenge (RFC 6750) that says where tokens come from (RFC 9728) 
 others. Every transport passes it, on every verb.
 """
 
-import os
-import pwd
 import re
 from collections.abc import Iterable
 from typing import Any, Final
@@ -17,22 +15,13 @@ from vmcp.server.address import Addresses
 from vmcp.server.asgi import Header, Refused
 from vmcp.server.attempts import Attempts
 from vmcp.server.metadata import Metadata
+from vmcp.upstream.credentials.person import OS_ISSUER, system_user
+
+__all__ = ["OS_ISSUER", "system_user"]  # besides what is defined here
 
 LONGEST: Final = 16 << 10
-OS_ISSUER: Final = "vmcp-os"
-"""The issuer of the users of the operating system."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _UNEXPANDED = re.compile(r"\$\{[^}]{0,128}\}|\$[A-Za-z_]\w{0,127}|%[A-Za-z_]\w{0,127}%|\{\{.{0,128}\}\}")
-
-
-def system_user() -> Identity:
-    """Who runs this process: for stdio, and for loopback where that is configured."""
-    uid = os.getuid()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return Identity(OS_ISSUER, name)
 
 
 class Gate:
@@ -54,22 +43,34 @@ class Gate:
         self._verifier = verifier
         self.metadata = metadata
         self._nobody = nobody
-        self._keys = keys
+        # What stands before the value of a header for it to be a credential.
+        self._names = {b"authorization": "", **({b"x-api-key": "Bearer "} if keys else {})}
         self._attempts = attempts
         self._addresses = addresses or Addresses(())
+        self.failures: dict[str, int] = {}
+        """Why somebody was turned away, and how often."""
 
     def known(self, headers: Iterable[Header], client: Any) -> Identity | None:
         """Who it is, if that can be said at once; for everything else there is ``admit``. ``client``: address and port."""
         if self._verifier is None:
             return self._nobody
-        said = self._credentials(headers)
-        if len(said) != 1:
+        shown = None
+        names = self._names
+        for name, value in headers:
+            if name in names:
+                if shown is not None:
+                    return None
+                shown = names[name] + value.decode("latin-1").strip()
+        if shown is None:
             return None
-        scheme, _, token = said[0].partition(" ")
-        identity = self._verifier.known(token) if scheme.lower() == "bearer" else None
+        token = shown[7:] if shown.startswith("Bearer ") else _rest(shown)
+        identity = self._verifier.known(token) if token is not None else None
         if identity is None or self._attempts is None:
             return identity
-        return identity if self._attempts.passes(self._address(client, headers), token) else None
+        plain = client and not self._addresses.trusting
+        address = client[0] if plain else self._address(client, headers)
+        known = (address, identity.proof) in self._attempts.right
+        return identity if known or self._attempts.passes(address, identity.proof) else None
 
     def _address(self, client: Any, headers: Iterable[Header]) -> str:
         return self._addresses.of(str(client[0]) if client else "", headers)
@@ -86,12 +87,17 @@ class Gate:
             if self._attempts is not None:
                 wait = self._attempts.wait(address)
                 if wait:
+                    self._count("too_many_attempts")
                     raise Refused(429, "too many attempts; try again later", [(b"retry-after", b"%d" % wait)])
             return await self._verifier.verify(token)
         except Unproven as why:
+            self._count(why.error or ("no_credential" if why.status == 401 else "unavailable"))
             if self._attempts is not None and why.status == 401 and said:
                 self._attempts.failed(address)
             raise self._refused(why, path, host) from None
+
+    def _count(self, reason: str) -> None:
+        self.failures[reason] = self.failures.get(reason, 0) + 1
 
     def _without(self) -> Identity:
         if self._nobody is None:
@@ -99,13 +105,8 @@ class Gate:
         return self._nobody
 
     def _credentials(self, headers: Iterable[Header]) -> list[str]:
-        found = []
-        for name, value in headers:
-            if name == b"authorization":
-                found.append(value.decode("latin-1").strip())
-            elif self._keys and name == b"x-api-key":
-                found.append("Bearer " + value.decode("latin-1").strip())
-        return found
+        names = self._names
+        return [names[name] + value.decode("latin-1").strip() for name, value in headers if name in names]
 
     def _refused(self, why: Unproven, path: str, host: str) -> Refused:
         if why.status not in (400, 401, 403):
@@ -120,6 +121,12 @@ class Gate:
         return Refused(
             why.status, why.why, [(b"www-authenticate", f"Bearer {', '.join(fields)}".encode("latin-1", "replace"))]
         )
+
+
+def _rest(shown: str) -> str | None:
+    """What stands behind the scheme, if that is Bearer, however it is written."""
+    scheme, _, token = shown.partition(" ")
+    return token if scheme.lower() == "bearer" else None
 
 
 def _token(said: list[str]) -> str:

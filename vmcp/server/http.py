@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final, Protocol
 
-from vmcp.call import Peer
+from vmcp.call import Peer, refine
 from vmcp.config.model import Limits
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope, jsonrpc
@@ -17,8 +17,8 @@ from vmcp.protocol.jsonrpc import Incoming, Notification, Reply, Request
 from vmcp.protocol.revisions import KNOWN, MODERN, Revision
 from vmcp.server import visit
 from vmcp.server.asgi import IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send, empty
-from vmcp.server.exchange import Exchange
-from vmcp.server.expiry import Expiring
+from vmcp.server.exchange import Doorway
+from vmcp.server.expiry import Expiring, Guests
 from vmcp.server.intake import Intake
 from vmcp.server.journal import Track
 from vmcp.server.listener import GONE, LEAVES, TASK
@@ -31,6 +31,8 @@ MAX_BATCH = 16
 EXPIRED = "vmcp.expired"
 """Key of the scope: the request was cancelled because its token has ended."""
 METHODS = b"GET, POST, DELETE"
+TRACE: Final = ("traceparent", "tracestate")
+"""Of the headers within a session these alone are about the request."""
 _AT_ONCE: Final = contextlib.nullcontext()
 
 
@@ -45,9 +47,16 @@ class StreamableHttp:
     """Serves one request of a client at a face's path."""
 
     def __init__(
-        self, exchange: Exchange, sessions: Sessions, limits: Limits, pulse: Pulse, ears: Ears | None = None
+        self,
+        exchange: Doorway,
+        sessions: Sessions,
+        limits: Limits,
+        pulse: Pulse,
+        ears: Ears | None = None,
+        guests: Guests | None = None,
     ) -> None:
         self._exchange = exchange
+        self._guests = guests or Guests()
         self._sessions = sessions
         self._limits = limits
         self._pulse = pulse
@@ -114,6 +123,8 @@ class StreamableHttp:
         scope[LEAVES] = modern
         stream = Stream(send, self._pulse, extra, streams=_streams(headers), level=peer.level, session=session)
         peer = _from(scope, peer)
+        if not modern and "traceparent" in headers:
+            peer = refine(peer, headers={key: headers[key] for key in TRACE if key in headers})
         if session is None:
             await self._answer_guest(scope, request, peer, path, stream)
             return
@@ -130,7 +141,7 @@ class StreamableHttp:
         more: list[Header] = []
         status = 200
         try:
-            with _lasting(scope, peer) if request.method == "subscriptions/listen" else _AT_ONCE:
+            with self._lasting(scope, peer) if request.method == "subscriptions/listen" else _AT_ONCE:
                 message = jsonrpc.reply(request.id, await self._exchange.result(request, peer, path, stream))
             if request.method == "initialize" and not peer.revision.modern:
                 more.append((b"mcp-session-id", self._open(peer, path).id.encode()))
@@ -140,6 +151,10 @@ class StreamableHttp:
             if EXPIRED in scope:
                 _this_task().uncancel()
                 await stream.finish(401, jsonrpc.failure(request.id, _expired()))
+                return
+            if GONE not in scope and self._sessions.draining:
+                _this_task().uncancel()
+                await stream.finish(503, jsonrpc.failure(request.id, _stopping()))
                 return
             stream.leave()
             if GONE not in scope:
@@ -164,13 +179,26 @@ class StreamableHttp:
         except McpError as error:
             return jsonrpc.failure(request.id, error)
         except asyncio.CancelledError:
-            if not calls.discard(task):
-                stream.leave()
-                raise
-            task.uncancel()
-            return None
+            if calls.discard(task):
+                task.uncancel()
+                return None
+            if self._sessions.draining:
+                task.uncancel()
+                return jsonrpc.failure(request.id, _stopping())
+            stream.leave()
+            raise
         finally:
             calls.discard(task)
+
+    def _lasting(self, scope: Scope, peer: Peer) -> Expiring:
+        """For a request that would go on for ever: it ends when its token does. Everything else may be finished."""
+        task = _this_task()
+
+        def stop() -> None:
+            scope[EXPIRED] = True
+            task.cancel()
+
+        return self._guests.stay("", lambda: peer.identity, stop)
 
     def _open(self, peer: Peer, path: str) -> Session:
         session = self._sessions.open(peer, path, visit.owner(peer.identity))
@@ -251,7 +279,7 @@ class StreamableHttp:
         scope[LEAVES] = True
         session.held += 1
         try:
-            with Expiring(lambda: scope.get(IDENTITY), reader.stop):
+            with self._guests.stay(path, lambda: scope.get(IDENTITY), reader.stop):
                 await reader.run(extra, primed=session.revision >= Revision.V2025_11_25)
         except asyncio.CancelledError:
             if GONE not in scope:
@@ -286,19 +314,14 @@ def _place(session: Session, last: str | None) -> tuple[Track, int]:
     return track, place
 
 
-def _lasting(scope: Scope, peer: Peer) -> Expiring:
-    """For a request that would go on for ever: it ends when its token does. Everything else may be finished."""
-    task = _this_task()
-
-    def stop() -> None:
-        scope[EXPIRED] = True
-        task.cancel()
-
-    return Expiring(lambda: peer.identity, stop)
-
-
 def _expired() -> McpError:
     return McpError(Code.INVALID_REQUEST, "the token has expired", vmcp_code=Code.UNAUTHORIZED)
+
+
+def _stopping() -> McpError:
+    """What is still in flight at the end of the grace is told so; what has become of it, nobody knows."""
+    text = "this server is stopping, and the call has taken longer than server.limits.shutdownGrace"
+    return McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.SERVER_UNAVAILABLE)
 
 
 def _cancelled() -> McpError:

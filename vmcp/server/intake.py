@@ -17,6 +17,8 @@ class Intake:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._longest = limits.body_timeout + limits.body_bytes / max(1, limits.body_rate)
+        """Seconds; the listener has less patience with a body of which little has come."""
         self._held = 0
 
     async def read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
@@ -37,7 +39,7 @@ class Intake:
         self._held += size
         try:
             self._check_room(size)
-            async with asyncio.timeout(self._limits.body_timeout):
+            async with asyncio.timeout(self._longest):
                 more = True
                 while more:
                     message = await receive()
@@ -50,7 +52,7 @@ class Intake:
                     self._check_room(size)
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise Refused(408, f"the body took longer than {self._limits.body_timeout:g} s", CLOSE) from None
+            raise Refused(408, f"the body took longer than {self._longest:g} s", CLOSE) from None
         finally:
             self._held -= size
         return b"".join(parts)

@@ -2,11 +2,13 @@
 
 The rule: what a client may make us hold before a request is complete is bounded in bytes, count and time; headers are frozen
 before anybody reads them, so that trailers cannot add to them (uvicorn 0.54 appends trailers to its own live list). Nothing is
-ever upgraded but to WebSocket, and only where that is served.
+ever upgraded but to WebSocket, and only where that is served. Times are the watch's to look after (``vigil``): what is done
+here on the way of a request are attribute writes.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 from urllib.parse import unquote
@@ -14,12 +16,17 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from vmcp.config.model import Limits
 from vmcp.errors import WireError
+from vmcp.server import head
 from vmcp.server.cycle import Cycle
+from vmcp.server.load import Load
+from vmcp.server.memory import budget
+from vmcp.server.parser import Parser
+from vmcp.server.timed import Timed
+from vmcp.server.vigil import Seat, Vigil
 
 LEAVES = "vmcp.leaves"
 """Key of the scope: whether the request ends when its client goes away."""
@@ -31,14 +38,12 @@ GONE = "vmcp.gone"
 REJECTED = "vmcp.rejected"
 """Key of the scope: the status with which a request was refused here although it had begun."""
 
-_ONCE = frozenset(
-    {
-        *(b"host", b"origin", b"content-length", b"content-type", b"authorization", b"transfer-encoding"),
-        *(b"mcp-session-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name"),
-    }
-)
-_PARAM = b"mcp-param-"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_EVENTS = b"text/event-stream"
+_DROPPED: Any = deque(maxlen=0)
+"""Where trailers go."""
+PIPELINE = 64
+"""Requests of one connection that may wait for the answer to the one before them."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -52,7 +57,7 @@ class Door(Protocol):
     def upgrade(
         self,
         transport: asyncio.Transport,
-        server: ServerState,
+        server: Seat,
         raw_path: bytes,
         headers: tuple[tuple[bytes, bytes], ...],
         rest: bytes,
@@ -60,53 +65,14 @@ class Door(Protocol):
         """Take the connection over, or refuse and close it; ``rest`` has come behind the request."""
 
 
-class _Parser:
-    """httptools' parser for a server that takes few offers: after each of them it would take the body for another protocol.
-
-    java.net.http offers h2c with every first request. What follows such a head goes to a fresh parser, which has been shown a
-    head with the same framing.
-    """
-
-    def __init__(self, listener: "Listener") -> None:
-        self._listener = listener
-        self._renew()
-
-    def _renew(self) -> None:
-        self._parser = httptools.HttpRequestParser(self._listener)
-        # As uvicorn does: the answer to a request is due although another one follows "Connection: close".
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.get_http_version = self._parser.get_http_version
-        self.get_method = self._parser.get_method
-        self.should_keep_alive = self._parser.should_keep_alive
-
-    def feed_data(self, data: bytes) -> None:
-        """Parse ``data``; calls the listener back."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            rest = data[offer.args[0] :]
-            if self._listener.upgraded(rest):
-                return
-            self._renew()
-            self._listener.replay(self._parser.feed_data)
-            self.feed_data(rest)
-
-    def offers(self) -> bool:
-        """Whether the client offers another protocol."""
-        return bool(self._parser.should_upgrade())
-
-    def should_upgrade(self) -> bool:
-        """Never."""
-        return False
-
-
-class Listener(HttpToolsProtocol):
+class Listener(Timed):
     """One connection of a client. ``limits`` is set on a subclass (``listener``), as uvicorn wants a class."""
 
-    limits: ClassVar[Limits] = Limits()
     door: ClassVar[Door | None] = None
     rejected: ClassVar[Callable[[int, Any, bytes], None] | None] = None
     """Who is told of what is refused here: the status, the client, the path if it has come."""
+    load: ClassVar[Load]
+    spared: ClassVar[frozenset[bytes]] = frozenset()
 
     def __init__(
         self,
@@ -116,60 +82,63 @@ class Listener(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.parser = cast(Any, _Parser(self))
+        self.parser = cast(Any, Parser(self))
         self._head_bytes = 0
-        self._in_head = True
-        self._in_body = False
         self._piece = 0
-        self._idle_since = inf
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._unframed = 0
+        """Bytes since the last of a body; -1 while there was some in this very piece."""
+        self._broken = False
+        """Whether nothing more is read: what came is not proper."""
+        self._verdict: tuple[bytes, bytes] | None = None
+        """How that is to be answered, after what is still due before."""
         self._offered = False
         self._upgrading = False
         self._replaying = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._served: Cycle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the client a time for its first request."""
+        """Give the client a time for its first request, if there is a place for it."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._watch()
+        self._since = self.vigil.now
+        refused = self.vigil.enter(self, self.connections)
+        if refused is not None:
+            self._reject(refused, more=b"retry-after: 1\r\n")
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head that does not end, and the time of whatever does not end."""
+        if self._broken:
+            return
         begun = self._head_bytes > 0
         self._piece = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             self._reject(b"400 Bad Request")
+            return
         if self._in_head:
-            # What else is in the piece in which a head begins belongs to the request before.
-            self._head_bytes += len(data) if begun else min(len(data), self.limits.header_bytes)
-            if self._head_bytes > self.limits.header_bytes:
-                self._reject(b"431 Request Header Fields Too Large")
-        if self._timer is None:
-            self._watch()
+            self._head_grows(len(data), begun=begun)
+        elif self._in_body:
+            self._body_grows(len(data))
 
-    def _watch(self) -> None:
-        """Give the client a time for what it has begun."""
-        if self._in_body:
-            self._timer = self.loop.call_later(self.limits.body_timeout, self._on_late)
-        elif self._in_head:
-            self._timer = self.loop.call_later(self.limits.header_timeout, self._on_late)
+    def _head_grows(self, size: int, *, begun: bool) -> None:
+        if self._since == inf:
+            self._since = self.vigil.now
+        # What else is in the piece in which a head begins belongs to the request before.
+        self._head_bytes += size if begun else min(size, self.limits.header_bytes)
+        if self._head_bytes > self.limits.header_bytes:
+            self._reject(head.too_long(self.url, self.limits))
 
-    def _on_late(self) -> None:
-        self._timer = None
-        if self.pipeline:
-            self._watch()  # We do not read at the moment.
-        elif self._in_body and not self.cycle.response_started:
-            self._reject(b"408 Request Timeout")
-        elif not self.transport.is_closing():
-            self.transport.close()
+    def _body_grows(self, size: int) -> None:
+        """A body goes on in the next piece. Between two bytes of it there may be little: chunks have names, and trailers."""
+        if self._since == inf:
+            self._since, self._received, self._unframed = self.vigil.now, 0, -1
+        self._received += size
+        self._unframed = self._unframed + size if self._unframed >= 0 else 0
+        if self._unframed > self.limits.header_bytes:
+            self._reject(b"400 Bad Request")
+        elif self._received > self.limits.body_bytes and self.cycle.response_complete:
+            self._close()  # The rest of what was answered already.
 
-    def _in_time(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    # --- what the parser tells
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -188,10 +157,11 @@ class Listener(HttpToolsProtocol):
         if self._replaying:
             return
         self._in_head, self._in_body = False, True
-        self._offered = cast("_Parser", self.parser).offers()
-        self._in_time()
+        self._offered = cast("Parser", self.parser).offers()
+        self._since = inf
         fields = dict(self.headers)
-        fault = self._fault(fields)
+        version = self.parser.get_http_version()
+        fault = self._fault(fields, version)
         if fault is not None:
             self._reject(fault, begun=False)
             # The parser must not go on to a body whose request was never started.
@@ -202,8 +172,13 @@ class Listener(HttpToolsProtocol):
         if self._offered and not waiting and self._wanted(fields):
             self._in_body, self._upgrading = False, True
             return
-        self.scope = scope = self._scope()
+        if waiting and len(self.pipeline) >= PIPELINE:
+            self._reject(b"400 Bad Request", begun=False)
+            raise WireError("too many requests in line")
+        self.scope = scope = self._scope(version)
         self.cycle = self._cycle(scope, fields)
+        if not self._offered:
+            self.headers = _DROPPED
         if waiting:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
@@ -213,6 +188,7 @@ class Listener(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body; we stop reading when nobody takes it."""
         cycle = cast(Cycle, self.cycle)
+        self._unframed = -1
         if not cycle.response_complete and cycle.arrived(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
 
@@ -220,7 +196,7 @@ class Listener(HttpToolsProtocol):
         """The request is whole, unless the parser only thinks so because of an offer to upgrade."""
         if not self._offered:
             self._in_body = False
-            self._in_time()
+            self._since = inf
             cast(Cycle, self.cycle).whole()
 
     def on_response_complete(self) -> None:
@@ -231,19 +207,11 @@ class Listener(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._verdict is not None:
+            self._refuse(*self._verdict)
+            self._tell(int(self._verdict[0][:3]), b"")
         elif not self._in_head:
-            self._idle_since = self.loop.time()
-            if self._idle_timer is None:
-                self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._on_idle)
-
-    def _on_idle(self) -> None:
-        """The timer stays armed from request to request and looks when it rings; one that finds us busy is not renewed."""
-        self._idle_timer = None
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left <= 0:
-            self.transport.close()
-        elif left < inf:
-            self._idle_timer = self.loop.call_later(left, self._on_idle)
+            self._idle_since = self.vigil.now
 
     def _wanted(self, fields: Mapping[bytes, bytes]) -> bool:
         """Whether this is a WebSocket that is to be opened where there are some."""
@@ -256,11 +224,13 @@ class Listener(HttpToolsProtocol):
         if not self._upgrading or self.door is None:
             return False
         self.connections.discard(self)
-        self._in_time()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
         raw_path = self.url.partition(b"?")[0]
-        self.door.upgrade(self.transport, self.server_state, raw_path, tuple(self.headers), rest)
+        seat = Seat(self.vigil, self, self.connections)
+        refused = self.load.refuses(len(self.tasks), None, standing=True) if self.load.uneasy else None
+        if refused is not None:
+            self._reject(b"503 Service Unavailable", begun=False, more=b"retry-after: 5\r\n")
+            return True
+        self.door.upgrade(self.transport, seat, raw_path, tuple(self.headers), rest)
         return True
 
     def replay(self, feed: Callable[[bytes], None]) -> None:
@@ -273,13 +243,13 @@ class Listener(HttpToolsProtocol):
         finally:
             self._replaying = False
 
-    def _scope(self) -> Any:
+    def _scope(self, version: str) -> Any:
         raw_path, _, query = self.url.partition(b"?")
         path = raw_path.decode("ascii")
         return {
             "type": "http",
             "asgi": _ASGI,
-            "http_version": self.parser.get_http_version(),
+            "http_version": version,
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
@@ -293,9 +263,25 @@ class Listener(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._served = cycle
+        if len(self.tasks) >= self.load.ceiling and self._turned_away(cycle):
+            return
         cycle.task = cycle.scope[TASK] = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+
+    def _turned_away(self, cycle: Cycle) -> bool:
+        scope = cycle.scope
+        if scope["raw_path"] in self.spared:
+            return False
+        fields = dict(scope["headers"])
+        standing = scope["method"] == "GET" and _EVENTS in fields.get(b"accept", b"")
+        method = fields.get(b"mcp-method", b"").decode("latin-1")
+        refusal = self.load.refuses(len(self.tasks), method, standing=standing)
+        if refusal is None:
+            return False
+        self._tell(refusal.status, scope["raw_path"])
+        cycle.refuse(refusal)
+        return True
 
     def _cycle(self, scope: Any, fields: Mapping[bytes, bytes]) -> Cycle:
         return Cycle(
@@ -305,39 +291,53 @@ class Listener(HttpToolsProtocol):
             self.server_state.default_headers,
             self.on_response_complete,
             expects=fields.get(b"expect", b"").lower() == b"100-continue",
-            keep_alive=scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=scope["http_version"] != "1.0"
+            and self.limits.keep_alive > 0
+            and self.parser.should_keep_alive(),
         )
 
-    def _fault(self, fields: Mapping[bytes, bytes]) -> bytes | None:
-        if not self.url.startswith(b"/") or (len(fields) != len(self.headers) and self._repeats()):
-            return b"400 Bad Request"
-        if len(self.headers) > self.limits.header_count or self._too_long():
-            return b"431 Request Header Fields Too Large"
-        coding = fields.get(b"transfer-encoding")
-        proper = b"content-length" not in fields and self.parser.get_http_version() == "1.1"
-        if coding is not None and not (coding.strip().lower() == b"chunked" and proper):
-            return b"400 Bad Request"
-        return None
+    def _fault(self, fields: Mapping[bytes, bytes], version: str) -> bytes | None:
+        # A head that came whole, in a piece that is within the limit, need not be counted.
+        counted = self._head_bytes > 0 or self._piece > self.limits.header_bytes
+        return head.fault(self.url, self.headers, fields, self.limits, counted=counted) or head.framing(fields, version)
 
-    def _repeats(self) -> bool:
-        """Whether a field that means something to us is there more than once."""
-        names = [name for name, _ in self.headers if name in _ONCE or name.startswith(_PARAM)]
-        return len(names) != len(set(names))
+    def _reject(self, status: bytes, begun: bool | None = None, more: bytes = b"") -> None:
+        """Answer what is no proper request, and close. ``begun``: it has been given to the application.
 
-    def _too_long(self) -> bool:
-        if self._head_bytes == 0 and self._piece <= self.limits.header_bytes:
-            return False  # it came whole, in a piece that is within the limit
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.header_bytes
-
-    def _reject(self, status: bytes, begun: bool | None = None) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+        Answers that are due before are given first, and nothing is ever said in the midst of one.
+        """
+        if self._broken or self.transport.is_closing():
+            return
+        self._broken = True
+        self._since = inf
+        begun = self._in_body if begun is None else begun
+        cycle = cast("Cycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete and not (begun and cycle is self._served):
+            if begun:
+                self.pipeline.popleft()
+            self._verdict = status, more
+        elif begun and cycle is not None and cycle.response_started:
             self.transport.close()
-            if self._in_body if begun is None else begun:
-                scope: Any = cast(Cycle, self.cycle).scope
+        else:
+            self._refuse(status, more)
+            scope: Any = cycle.scope if begun and cycle is not None else None
+            if scope is not None:
                 scope[REJECTED] = int(status[:3])
-            elif (tell := type(self).rejected) is not None:
-                tell(int(status[:3]), self.client, b"" if self._in_head else self.url.partition(b"?")[0])
+            else:
+                self._tell(int(status[:3]), b"" if self._in_head else self.url.partition(b"?")[0])
+
+    def _refuse(self, status: bytes, more: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 %b\r\n%bcontent-length: 0\r\nconnection: close\r\n\r\n" % (status, more))
+        self.transport.close()
+
+    def _tell(self, status: int, raw_path: bytes) -> None:
+        tell = type(self).rejected
+        if tell is not None:
+            tell(status, self.client, raw_path)
+
+    def refuse_late(self) -> None:
+        """See ``Timed``."""
+        self._reject(b"408 Request Timeout")
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer has been given."""
@@ -345,9 +345,7 @@ class Listener(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whoever serves it hears of it."""
-        self._in_time()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self.vigil.leave(self)
         served = self._served
         unanswered = served is not None and not served.response_complete
         super().connection_lost(exc)
@@ -360,8 +358,24 @@ class Listener(HttpToolsProtocol):
                 served.task.cancel()
 
 
-def listener(limits: Limits, app: object = None) -> type[Listener]:
-    """The protocol class for ``limits``; what ``app`` wants to be upgraded, is."""
-    door = app if isinstance(app, Door) else None
-    more = {"limits": limits, "door": door, "rejected": getattr(app, "rejected", None)}
+def listener(
+    limits: Limits,
+    app: object = None,
+    load: Load | None = None,
+    trusted: Iterable[str] = (),
+    spared: Iterable[bytes] = (),
+) -> type[Listener]:
+    """The protocol class for ``limits``; what ``app`` wants to be upgraded, is.
+
+    ``trusted`` are networks of proxies, whose connections are many; the paths ``spared`` are served under any load.
+    """
+    load = load or Load(limits, budget(limits.memory_bytes))
+    more = {
+        "limits": limits,
+        "door": app if isinstance(app, Door) else None,
+        "rejected": getattr(app, "rejected", None),
+        "load": load,
+        "vigil": Vigil(limits, load, trusted),
+        "spared": frozenset(spared),
+    }
     return type("LimitedListener", (Listener,), more)

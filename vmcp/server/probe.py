@@ -4,17 +4,18 @@ The rule: nothing listens, and when it is done no backend is left running.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from msgspec import Raw
 
-from vmcp.config.model import Config
+from vmcp.config.model import BackendSpec, Config, Limits
 from vmcp.errors import Code, McpError
 from vmcp.protocol.questions import Question
 from vmcp.routing.build import build
 from vmcp.routing.catalog import Catalog
 from vmcp.routing.table import RoutingTable
 from vmcp.tasks import Nest
-from vmcp.upstream.backend import Backend
+from vmcp.upstream.balancer import Placed, placed
 from vmcp.upstream.links import Key
 
 
@@ -30,6 +31,11 @@ class _Asking:
         self.catalogs[catalog.backend] = catalog
         self.changed.set()
 
+    def awaits(self, backend: Placed) -> bool:
+        """Whether it has neither failed nor said all."""
+        state = backend.status.state
+        return state == "starting" or (state == "up" and backend.spec.name not in self.catalogs)
+
     def settled(self) -> None:
         """See ``Owner``."""
         self.changed.set()
@@ -43,18 +49,23 @@ class _Asking:
 
 
 async def probe(config: Config, seconds: float) -> RoutingTable:
-    """What the backends offer, as far as they answer within ``seconds``."""
+    """The table of what the backends offer, as far as they answer within ``seconds``."""
+    return build(1, config, await catalogs(config.backends, config.server.limits, seconds))
+
+
+async def catalogs(specs: Sequence[BackendSpec], limits: Limits, seconds: float) -> dict[str, Catalog]:
+    """What these backends offer, as far as they answer within ``seconds``."""
     asking, nest = _Asking(), Nest("probe")
-    backends = [Backend(spec, config.server.limits, asking) for spec in config.backends]
+    backends = [placed(spec, limits, asking) for spec in specs]
     try:
         async with asyncio.timeout(seconds):
             for backend in backends:
                 nest.start(backend.run(), backend.spec.name)
-            while any(backend.status.state == "starting" for backend in backends):
+            while any(asking.awaits(backend) for backend in backends):
                 await asking.changed.wait()
                 asking.changed.clear()
     except TimeoutError:
         pass
     finally:
         await nest.close()
-    return build(1, config, asking.catalogs)
+    return asking.catalogs

@@ -33,11 +33,14 @@ class Pulse:
         now = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(QUIET / 4)
-            latest = now() - QUIET
-            for stream in [stream for stream in self.streams if stream.spoke < latest]:
-                if not stream.spoke:
-                    stream.spoke = now()
-                    continue
-                # A task each: a client that does not read must not keep the others waiting.
-                stream.spoke = latest + QUIET
-                self._nest.start(stream.breathe(), "breath")
+            self._look(now())
+
+    def _look(self, now: float) -> None:
+        """One round; what it looked at is not kept until the next."""
+        for stream in [stream for stream in self.streams if stream.spoke < now - QUIET]:
+            if not stream.spoke:
+                stream.spoke = now
+                continue
+            # A task each: a client that does not read must not keep the others waiting.
+            stream.spoke = now
+            self._nest.start(stream.breathe(), "breath")

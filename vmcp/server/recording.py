@@ -19,22 +19,29 @@ from vmcp.upstream.secrets import resolve
 LEAST_KEY = 16
 
 
-class Recording:
-    """``auditor`` is who is told; ``log`` is what it writes to. Raises ``AuditUnavailable``."""
+def opened(config: Config, spec: AuditSpec, environ: Mapping[str, str] = os.environ) -> AuditLog:
+    """The log that ``spec`` describes. Raises ``AuditUnavailable``."""
+    return AuditLog(_sink(spec, _key(spec, environ)), _facts(config, spec))
 
-    def __init__(self, config: Config, spec: AuditSpec, environ: Mapping[str, str] = os.environ) -> None:
-        key = _key(spec, environ)
-        sink = Sink(spec.file, spec.durability == "fsync", spec.rotate_bytes, spec.keep, key)
-        facts = {
-            "component": spec.component,
-            "server": config.name,
-            "version": __version__,
-            "boot": secrets.token_hex(8),
-            "pid": os.getpid(),
-            "config": config.digest,
-        }
-        self.log = AuditLog(sink, facts)
-        self.auditor = Auditor(spec, self.log, key)
+
+def auditor(spec: AuditSpec, log: AuditLog, environ: Mapping[str, str] = os.environ) -> Auditor:
+    """Who is told of what happens, and writes to ``log``. Raises ``AuditUnavailable``."""
+    return Auditor(spec, log, _key(spec, environ))
+
+
+def _sink(spec: AuditSpec, key: bytes | None) -> Sink:
+    return Sink(spec.file, spec.durability == "fsync", spec.rotate_bytes, spec.keep, key)
+
+
+def _facts(config: Config, spec: AuditSpec) -> dict[str, object]:
+    return {
+        "component": spec.component,
+        "server": config.name,
+        "version": __version__,
+        "boot": secrets.token_hex(8),
+        "pid": os.getpid(),
+        "config": config.digest,
+    }
 
 
 def _key(spec: AuditSpec, environ: Mapping[str, str]) -> bytes | None:

@@ -1,31 +1,39 @@
 """The listener's life: bind, serve, drain, stop; signals are ours and not uvicorn's.
 
 The rule: when ``serve`` returns nothing is left, neither a socket nor a child. SIGTERM and SIGINT end it in order, a second
-one at once.
+one at once; SIGHUP ends nothing, and SIGUSR1 and SIGUSR2 make the log say more and less.
 """
 
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import uvicorn
 
 from vmcp.config.model import Config, ServerSpec
-from vmcp.server.entrance import NoEntrance
+from vmcp.server import levels
+from vmcp.server.acceptor import Acceptor
+from vmcp.server.app import METRICS, PROBES
 from vmcp.server.listener import listener
+from vmcp.server.reloading import Reloads, Source, Unread
 from vmcp.server.runtime import Runtime
-from vmcp.state.auditlog import AuditUnavailable
+from vmcp.tasks import Nest
 
-__all__ = ["AuditUnavailable", "NoEntrance", "PortTaken", "bind", "serve", "url"]
+__all__ = ["PortTaken", "Source", "Unread", "bind", "serve", "url"]
 
 log = logging.getLogger("vmcp.server")
 
 BACKLOG = 4096
+LOUDNESS = {signal.SIGUSR1: levels.louder, signal.SIGUSR2: levels.quieter}
+"""Signals that change how much is logged."""
 
 
 class PortTaken(Exception):
@@ -63,16 +71,46 @@ def _explained(spec: ServerSpec, error: OSError) -> PortTaken:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling."""
+    """uvicorn without its own signal handling, which takes no new connections while descriptors are short."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup([])
+        assert sockets is not None
+        made: Any = self.config.http_protocol_class
+        protocol = functools.partial(made, config=self.config, server_state=self.server_state, app_state={})
+        self._nest = Nest("listener")
+        self._acceptor = Acceptor(sockets[0], made.vigil, protocol, self._nest)
+        self._acceptor.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self._acceptor.stop()
+        await self._nest.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
 
-async def serve(config: Config, listening: socket.socket) -> None:
-    """Serve ``config`` on a bound socket until a signal ends it."""
-    async with Runtime(config) as runtime:
+Beside = Callable[[Runtime, Reloads, str], AbstractAsyncContextManager[None]]
+"""What runs beside the listener as long as it does; it is told where that is."""
+
+
+async def serve(
+    config: Config,
+    listening: socket.socket,
+    source: Source | None = None,
+    *,
+    watch: bool = True,
+    beside: Beside | None = None,
+) -> None:
+    """Serve ``config`` on a bound socket until a signal ends it.
+
+    SIGHUP has ``source`` read anew, and with ``watch`` so does a change of its files. ``beside`` needs a ``source``.
+    """
+    async with Runtime(config) as runtime, Nest("reload") as nest:
         server = _Server(_settings(config, runtime))
         loop = asyncio.get_running_loop()
 
@@ -83,15 +121,29 @@ async def serve(config: Config, listening: socket.socket) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        for number, change in LOUDNESS.items():
+            loop.add_signal_handler(number, change)
+        reloads = Reloads(runtime, source, nest) if source is not None else None
+        if reloads is not None:
+            _reloading(reloads, nest, watch=watch)
         _calm_collector()
         log.info("listening", extra={"url": url(listening), "faces": sorted(runtime.table.faces)})
         try:
-            await server.serve(sockets=[listening])
+            async with contextlib.AsyncExitStack() as stack:
+                if beside is not None and reloads is not None:
+                    await stack.enter_async_context(beside(runtime, reloads, url(listening)))
+                await server.serve(sockets=[listening])
         finally:
             log.info("stopping")
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *LOUDNESS):
                 loop.remove_signal_handler(number)
     log.info("stopped")
+
+
+def _reloading(reloads: Reloads, nest: Nest, *, watch: bool) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.wanted, "signal")
+    if watch:
+        nest.start(reloads.watch(), "watch")
 
 
 def _calm_collector() -> None:
@@ -111,9 +163,10 @@ def _settings(config: Config, runtime: Runtime) -> uvicorn.Config:
     limits = config.server.limits
     return uvicorn.Config(
         runtime.app,
-        http=listener(limits, runtime.app),
+        http=listener(limits, runtime.app, runtime.load, config.server.trusted_proxies, PROBES | {METRICS}),
         ws="none",
         lifespan="off",
+        interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -5,7 +5,7 @@ session holds ends with it, at once.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -137,6 +137,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
     def open(self, peer: Peer, path: str, owner: str) -> Session:
         """A new session. Raises ``McpError`` when there are too many."""
         if self._full(owner):
@@ -205,6 +208,11 @@ class Sessions:
         """Forget what has been idle, or there, for too long."""
         now = self._now()
         for session in [session for session in self._sessions.values() if self._over(session, now)]:
+            self.end(session)
+
+    def keep(self, paths: Container[str]) -> None:
+        """Only these endpoints are served: the sessions of all others end."""
+        for session in [session for session in self._sessions.values() if session.path not in paths]:
             self.end(session)
 
     def drain(self) -> None:

@@ -17,7 +17,7 @@ from vmcp.protocol import jsonrpc, sse
 from vmcp.server import visit
 from vmcp.server.asgi import AS_EVENTS, AS_JSON, IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send
 from vmcp.server.duplex import Duplex, Opens
-from vmcp.server.expiry import Expiring
+from vmcp.server.expiry import Guests
 from vmcp.server.flow import PATIENCE
 from vmcp.server.intake import Intake
 from vmcp.server.listener import GONE, LEAVES
@@ -35,18 +35,24 @@ def beside(faces: Iterable[str], place: str) -> dict[bytes, str]:
 class LegacySse:
     """Serves both endpoints of every face. Mutable: it has the open streams."""
 
-    def __init__(self, faces: Iterable[str], spec: ServerSpec, opens: Opens, pulse: Pulse, nest: Nest) -> None:
-        paths = spec.paths
-        self._streams = beside(faces, paths.sse)
-        self._messages = beside(self._streams.values(), paths.message)
-        self._posts = {face: self._public(spec.public_url, raw) for raw, face in self._messages.items()}
-        self._limits: Limits = spec.limits
-        self._intake = Intake(spec.limits)
+    def __init__(self, limits: Limits, opens: Opens, pulse: Pulse, nest: Nest, guests: Guests) -> None:
+        self._streams: Mapping[bytes, str] = {}
+        self._messages: Mapping[bytes, str] = {}
+        self._posts: Mapping[str, str] = {}
+        self._limits = limits
+        self._intake = Intake(limits)
         self._opens = opens
         self._pulse = pulse
         self._nest = nest
+        self._guests = guests
         self._open: dict[str, tuple[Duplex, Outlet]] = {}
         self._draining = False
+
+    def place(self, faces: Iterable[str], spec: ServerSpec) -> None:
+        """From now on these faces are served, where the configuration says."""
+        self._streams = beside(faces, spec.paths.sse)
+        self._messages = beside(self._streams.values(), spec.paths.message)
+        self._posts = {face: self._public(spec.public_url, raw) for raw, face in self._messages.items()}
 
     def _public(self, url: str | None, raw: bytes) -> str:
         """The path under which clients reach ``raw``, also behind a proxy that serves us below a path of its own."""
@@ -60,9 +66,12 @@ class LegacySse:
         self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send, extra: list[Header]
     ) -> None:
         """Answer one HTTP request. Raises ``Refused``."""
-        face = self._streams.get(scope["raw_path"])
-        if face is None:
-            await self._post(scope, headers, self._messages[scope["raw_path"]], receive, send, extra)
+        raw = scope["raw_path"]
+        face, said_to = self._streams.get(raw), self._messages.get(raw)
+        if said_to is not None:
+            await self._post(scope, headers, said_to, receive, send, extra)
+        elif face is None:
+            raise Refused(404, "this endpoint is not served any more")
         elif scope["method"] == "GET":
             await self._get(scope, headers, face, send, extra)
         else:
@@ -88,7 +97,8 @@ class LegacySse:
         if self._draining or len(self._open) >= self._limits.sessions:
             raise Refused(503, "no connection can be opened now; try again later", [(b"retry-after", b"5")])
         scope[LEAVES] = True
-        outlet = Outlet(send, self._pulse)
+        place = self._posts[face]
+        outlet = Outlet(send, self._pulse, self._limits.write_stall)
         id_ = secrets.token_urlsafe(32)
         try:
             async with self._opens(face, outlet.write, modern=False) as line:
@@ -96,8 +106,8 @@ class LegacySse:
                 line.identity = scope.get(IDENTITY)
                 line.hang_up = outlet.over.set
                 self._open[id_] = line, outlet
-                await outlet.begin(f"{self._posts[face]}?sessionId={id_}".encode(), extra)
-                with Expiring(lambda: line.identity, outlet.over.set):
+                with self._guests.stay(face, lambda: line.identity, outlet.over.set):
+                    await outlet.begin(f"{place}?sessionId={id_}".encode(), extra)
                     await outlet.over.wait()
         except asyncio.CancelledError:
             if GONE not in scope:
@@ -146,7 +156,8 @@ def _origin(scope: Scope) -> Origin | None:
 class Outlet:
     """The event stream of one client. ``over`` is set when there is nothing more to say, or nobody who reads it."""
 
-    def __init__(self, send: Send, pulse: Pulse) -> None:
+    def __init__(self, send: Send, pulse: Pulse, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self.over = asyncio.Event()
         self.spoke = 0.0
         self._send = send
@@ -172,7 +183,7 @@ class Outlet:
         self.spoke = asyncio.get_running_loop().time()
         try:
             # One at a time: all who wait for a slow client would write at once as soon as it reads.
-            async with self._turn, asyncio.timeout(PATIENCE):
+            async with self._turn, asyncio.timeout(self._patience):
                 if not self.over.is_set():
                     await self._send({"type": "http.response.body", "body": text, "more_body": True})
         except TimeoutError:

@@ -12,13 +12,9 @@ from vmcp.call import Origin
 from vmcp.config.model import Config
 from vmcp.errors import McpError
 from vmcp.server.duplex import Duplex
-from vmcp.server.entrance import NoEntrance
 from vmcp.server.gate import system_user
 from vmcp.server.pipes import Pipes, pipes, stopped_by_signals
 from vmcp.server.runtime import Runtime
-from vmcp.state.auditlog import AuditUnavailable
-
-__all__ = ["AuditUnavailable", "NoEntrance", "serve", "talk"]
 
 log = logging.getLogger("vmcp.server")
 

@@ -22,8 +22,9 @@ from vmcp.config.model import Limits
 from vmcp.protocol import jsonrpc
 from vmcp.server.asgi import Header, Refused, error_of
 from vmcp.server.duplex import Duplex, Opens
-from vmcp.server.expiry import Expiring
-from vmcp.server.flow import Flow
+from vmcp.server.expiry import Guests
+from vmcp.server.flow import PATIENCE, Flow
+from vmcp.server.vigil import Places
 from vmcp.tasks import Nest
 
 _quiet = logging.getLogger("vmcp.server.websocket.frames")  # the library tells of every connection and every frame
@@ -43,7 +44,9 @@ _OPENING = (b"connection", b"upgrade", b"sec-websocket-")
 class Connections(Protocol):
     """What uvicorn knows of its server: the connections that it asks to end with it."""
 
-    connections: set[Any]
+    @property
+    def connections(self) -> Places:
+        """Those."""
 
 
 class Watch(Protocol):
@@ -63,8 +66,10 @@ class Watch(Protocol):
 class Socket(asyncio.Protocol):
     """One WebSocket connection. Mutable; its messages have one reader."""
 
-    def __init__(self, transport: asyncio.Transport, limit: int, server: Connections) -> None:
-        self.flow = Flow(self._abort)
+    def __init__(
+        self, transport: asyncio.Transport, limit: int, server: Connections, patience: float = PATIENCE
+    ) -> None:
+        self.flow = Flow(self._abort, patience)
         self.on_shutdown: Callable[[], None] = self.close
         self.transport = transport
         self._server = server
@@ -212,12 +217,17 @@ def _choose(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | 
 class WebSockets:
     """Takes connections over from the HTTP listener. ``paths``: where, and the face that is served there."""
 
-    def __init__(self, paths: Mapping[bytes, str], opens: Opens, limits: Limits, nest: Nest) -> None:
-        self._paths = paths
+    def __init__(self, opens: Opens, limits: Limits, nest: Nest, guests: Guests) -> None:
+        self._paths: Mapping[bytes, str] = {}
         self._opens = opens
         self._limits = limits
         self._nest = nest
+        self._guests = guests
         self._open = 0
+
+    def place(self, paths: Mapping[bytes, str]) -> None:
+        """From now on the faces are served there."""
+        self._paths = paths
 
     def wants(self, raw_path: bytes) -> bool:
         """Whether WebSocket is served there."""
@@ -237,14 +247,17 @@ class WebSockets:
 
         The status that it got.
         """
+        path = self._paths.get(raw_path)
+        if path is None:
+            raise Refused(404, "this endpoint is not served any more")
         if self._open >= self._limits.sessions:
             raise Refused(503, "too many connections; try again later")
-        socket = Socket(transport, self._limits.body_bytes, server)
+        socket = Socket(transport, self._limits.body_bytes, server, self._limits.write_stall)
         fields = b"".join(b"%b: %b\r\n" % header for header in headers if header[0].startswith(_OPENING))
         if socket.open(b"GET / HTTP/1.1\r\n%b\r\n" % fields):
             self._open += 1
             origin = watch.origin if watch is not None else None
-            task = self._nest.start(self._serve(socket, self._paths[raw_path], origin, identity), "websocket")
+            task = self._nest.start(self._serve(socket, path, origin, identity), "websocket")
             task.add_done_callback(self._on_end)
             if watch is not None:
                 task.add_done_callback(watch.ended)
@@ -268,7 +281,8 @@ class WebSockets:
                 line.identity = identity
                 line.hang_up = socket.close
                 socket.on_shutdown = functools.partial(self._part, socket, line)
-                with Expiring(lambda: identity, functools.partial(socket.close, CloseCode.POLICY_VIOLATION)):
+                leave = functools.partial(socket.close, CloseCode.POLICY_VIOLATION)
+                with self._guests.stay(path, lambda: identity, leave):
                     while (text := await socket.read()) is not None:
                         await line.take(text)
         finally:

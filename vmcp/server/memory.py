@@ -1,0 +1,38 @@
+"""How much memory the process has, may have, and can give back.
+
+The rule: what the system does not tell is guessed towards more use and towards a smaller limit, and nothing here fails.
+"""
+
+import ctypes
+import os
+import resource
+from pathlib import Path
+
+_STATM = Path("/proc/self/statm")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def resident() -> int:
+    """Bytes of memory that the process has now; where the system does not say, the most that it ever had."""
+    try:
+        return int(_STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def budget(configured: int, limits: tuple[Path, ...] = _LIMITS) -> int:
+    """What it may have: ``configured``, or what the container has, if that is less."""
+    found = [configured]
+    for path in limits:
+        try:
+            found.append(int(path.read_text("ascii")))
+        except (OSError, ValueError):  # there is no such file, or it says "max"
+            continue
+    return max(1, min(found))
+
+
+def give_back() -> None:
+    """Return to the system what is free: the allocator keeps it, and what it keeps looks like use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
