@@ -28,6 +28,7 @@ incomingAuth:
       - '@id("careful") forbid(principal, action, resource) when {{ context has arg_n && context.arg_n > 3 }};'
 personas:
   blind: {{exclude: ["*"]}}
+  other: {{overrides: {{child_echo: {{name: say, arguments: {{n: {{name: number}}}}}}}}}}
 """
 
 
@@ -90,6 +91,15 @@ def test_it_says_what_a_persona_hides(file: str) -> None:
     assert (code, lines[1]) == (77, "persona   Persona not found: nobody")
 
 
+def test_it_knows_a_tool_by_the_name_that_the_persona_gives_it(file: str) -> None:
+    code, lines = explain(file, *ALICE, "--tool", "say", "--persona", "other", "--arguments", '{"number": 3}')
+    assert (code, lines[0]) == (0, "tool      say: echo of backend child")
+    code, lines = explain(file, *ALICE, "--tool", "say", "--persona", "other", "--arguments", '{"number": 4}')
+    assert (code, lines[2]) == (77, "policies  denied by careful")
+    assert explain(file, *ALICE, "--tool", "child_echo", "--persona", "other")[0] == 77
+    assert explain(file, *ALICE, "--tool", "say")[0] == 77
+
+
 def test_what_is_not_there_is_told_with_what_may_be_the_reason(file: str) -> None:
     code, lines = explain(file, *ALICE, "--group", "code", "--prompt", "gone_p")
     assert (code, lines) == (
@@ -132,3 +142,24 @@ def test_a_wrong_file_is_told_as_everywhere(tmp_path: Path) -> None:
     (tmp_path / "vmcp.yaml").write_text(SMALL.replace("https://mcp.example.com", "http://127.0.0.1:1"), "utf-8")
     code, lines = explain(str(tmp_path / "vmcp.yaml"), "--tool", "a", "--wait", "0.2")
     assert (code, lines[-1]) == (77, "so he may not")
+
+
+def test_it_says_where_a_rule_sends_the_call_and_judges_both_places(file: str) -> None:
+    path = Path(file)
+    other = f"      twin: {{command: [{json.dumps(sys.executable)}, -S, {json.dumps(str(CHILD))}, '2025-06-18']}}\n"
+    rule = "routing: [{match: {when: \"params.arguments.n == 1 && principal.subject == 'alice'\"}, backend: twin}]\n"
+    text = path.read_text("utf-8").replace("      gone:", other + "      gone:") + rule
+    path.write_text(text, "utf-8")
+    code, lines = explain(file, *ALICE, "--tool", "child_echo", "--arguments", '{"n": 1}')
+    assert (code, lines[1:]) == (
+        77,
+        [
+            "routing   a rule sends this call to backend twin",
+            "persona   none",
+            "policies  permitted by engineers",
+            "persona   none",
+            "policies  denied: no policy permits it",
+            "so he may not",
+        ],
+    )
+    assert explain(file, *ALICE, "--tool", "child_echo", "--arguments", '{"n": 2}')[0] == 0

@@ -77,6 +77,15 @@ DRAWN: list[tuple[str, dict[str, Any], list[str]]] = [
         ["/mcp: 5 tools", "/g/mcp: nothing", "Ready. Ctrl-C stops."],
     ),
     ("not ready", {"faces": {}, "up": 1, "backends": 2}, ["Degraded: 1 of 2 backends up"]),
+    (
+        "configuration reloaded",
+        {"seconds": 0.03, "began": ("new",), "ended": ("old",), "faces": {"/mcp": {"tools": 1}}},
+        ["Reloaded in 30 ms. -old +new\n", "/mcp: 1 tool"],
+    ),
+    ("configuration problem", {"at": "a:1:2", "key": "k", "what": "wrong", "hint": "h"}, ["  a:1:2: k: wrong (h)"]),
+    ("configuration problem", {"at": "a:1:2", "key": "k", "what": "wrong", "hint": ""}, ["  a:1:2: k: wrong"]),
+    ("configuration rejected; the one before goes on", {"why": "2 problems"}, ["Not reloaded", "2 problems"]),
+    ("takes effect after a restart only", {"at": "a:1:2", "key": "server.port"}, ["a:1:2: server.port: takes"]),
     ("stopping", {}, ["Stopping"]),
     ("stopped", {}, ["Stopped."]),
 ]
@@ -138,3 +147,9 @@ def test_people_get_a_screen_and_machines_get_json(
     assert isinstance(handler.formatter, expected)
     assert logging.getLogger().level == logging.WARNING
     assert logging.getLogger("uvicorn").level == logging.WARNING
+
+
+def test_the_screen_says_where_the_admin_listener_is() -> None:
+    assert logs.Screen().format(record("admin", socket="/run/a.sock")) == "  admin /run/a.sock"
+    both = record("admin", socket="/run/a.sock", url="http://127.0.0.1:4484", token="/run/a.token")
+    assert logs.Screen().format(both) == "  admin /run/a.sock, http://127.0.0.1:4484"

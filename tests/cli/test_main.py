@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cli.processes import run
-from vmcp.cli import VERBS, main
+from vmcp.cli import FILES, VERBS, main
 
 
 def test_help_names_every_verb() -> None:
@@ -21,13 +21,13 @@ def test_help_names_every_verb() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_its_own_file_and_help(verb: str) -> None:
-    assert isinstance(importlib.import_module(f"vmcp.cli.{verb}").command, click.Command)
+    assert isinstance(importlib.import_module(f"vmcp.cli.{FILES.get(verb, verb)}").command, click.Command)
     shown = CliRunner().invoke(main, [verb, "--help"])
     assert shown.exit_code == 0
     assert "Usage:" in shown.output
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["files"], ["logs"], ["--nonsense"], ["__init__"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["files"], ["instance"], ["tail"], ["--nonsense"], ["__init__"]])
 def test_what_is_no_verb_is_a_usage_error(arguments: list[str]) -> None:
     shown = CliRunner().invoke(main, arguments)
     assert shown.exit_code == 2

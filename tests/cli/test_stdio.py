@@ -119,6 +119,8 @@ def test_a_signal_ends_it_with_its_children(config: str) -> None:
         (["--url", "ftp://x"], 2, "--url cannot be used"),
         (["--url", "http://x/mcp", "--header", "nonsense"], 2, "Name: value"),
         (["--header", "A: b"], 2, "--header goes with --url"),
+        (["--token-env", "A"], 2, "--token-env goes with --url"),
+        (["--url", "http://127.0.0.1:1/mcp", "--token-env", "NOT_SET_HERE"], 2, "NOT_SET_HERE is not set"),
         (["--config", "/no/such/file.yaml"], 66, "no such file"),
     ],
 )

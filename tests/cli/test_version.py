@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.cli.processes import environment, run
 from vmcp import __version__
@@ -21,3 +24,45 @@ def test_it_loads_no_server_for_that() -> None:
     loaded = set(ended.stdout.split())
     assert "vmcp.cli.version" in loaded
     assert not loaded & {"uvicorn", "asyncio", "ruamel.yaml", "jsonschema", "vmcp.cli.serve", "vmcp.server.serving"}
+
+
+HEAVY = {
+    "uvicorn",
+    "asyncio",
+    "ruamel.yaml",
+    "jsonschema",
+    "httpx",
+    "msgspec",
+    "mcp",
+    "opentelemetry",
+    "vmcp.config.load",
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["status"],
+        ["list", "tools"],
+        ["info", "a"],
+        ["health", "-q"],
+        ["metrics"],
+        ["reload"],
+        ["stop"],
+        ["logs"],
+        ["completion", "bash"],
+    ],
+)
+def test_what_asks_an_instance_is_as_light(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from vmcp.cli import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit as end: print('ended', end.code, *sys.modules, file=sys.__stderr__)"
+    )
+    environ = {**environment(), "VMCP_RUN_DIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
+    _, _, after = ended.stderr.rpartition("ended ")
+    code_, *loaded = after.split()
+    assert code_ == ("0" if words[0] in ("--help", "completion") else "4")
+    assert not HEAVY & set(loaded)

@@ -18,10 +18,11 @@ from vmcp.errors import McpError
 from vmcp.routing import explain
 from vmcp.routing.catalog import Kind
 from vmcp.routing.personas import Personas
-from vmcp.routing.table import Face, Route, resource_route
+from vmcp.routing.table import Asked, Face, Route, resource_route
 from vmcp.routing.things import thing
 
 OK, NO_PERMISSION, BAD_CONFIG = 0, 77, 78
+_METHODS = {Kind.TOOL: "tools/call", Kind.PROMPT: "prompts/get", Kind.RESOURCE: "resources/read"}
 _WORDS = {Kind.TOOL: "tool", Kind.PROMPT: "prompt", Kind.RESOURCE: "resource", Kind.TEMPLATE: "resource template"}
 
 
@@ -94,25 +95,53 @@ def _face(config: Config, group: str | None, persona: str | None, wait: float) -
     return faces[path]
 
 
-Asked = tuple[Mapping[str, Any], Mapping[str, Any], str | None]
+Circumstances = tuple[Mapping[str, Any], Mapping[str, Any], str | None]
+"""The claims of the caller, the arguments of the call, and the persona asked for."""
 
 
-def _told(config: Config, face: Face, kind: Kind, name: str, asked: Asked) -> Iterator[tuple[str, bool]]:
+def _told(config: Config, face: Face, kind: Kind, name: str, asked: Circumstances) -> Iterator[tuple[str, bool]]:
     """What decides, a line each, and whether it lets him."""
     claims, arguments, persona = asked
+    sought = Asked(_METHODS[kind], name, lambda: _values(kind, name, asked))
+    face = _dressed(config, face, claims, persona)
     route = resource_route(face, name) if kind is Kind.RESOURCE else face.routes[kind].get(name)
+    if route is None and kind is Kind.RESOURCE and face.rules is not None:
+        route = face.rules.reach(sought)
     if route is None:
         yield f"{_WORDS[kind]:<9} {name}: there is none at {face.path}", False
         yield from ((f"  perhaps {line}", False) for line in explain.explain(face) if _about(line, name, face))
         return
     yield f"{_WORDS[route.kind]:<9} {name}: {route.original} of backend {route.backend}", True
-    concrete = msgspec.structs.replace(route, name=name)
-    yield _persona(config, face, concrete, claims, persona)
-    yield _policies(config, concrete, claims, arguments)
+    concrete = route if route.worn is not None else msgspec.structs.replace(route, name=name)
+    aimed = concrete if face.rules is None else face.rules.aim(sought, concrete)
+    if aimed is not concrete:
+        yield f"routing   a rule sends this call to backend {aimed.backend}", True
+    for each in dict.fromkeys((concrete.backend, aimed.backend)):
+        there = msgspec.structs.replace(concrete, backend=each)
+        yield _persona(config, face, there, claims, persona)
+        yield _policies(config, there, claims, arguments)
+
+
+def _values(kind: Kind, name: str, asked: Circumstances) -> Mapping[str, Any]:
+    """What the conditions of routing rules are about."""
+    claims, arguments, persona = asked
+    params = {"uri": name} if kind is Kind.RESOURCE else {"name": name, "arguments": arguments}
+    scopes = frozenset(str(claims.get("scope", "")).split())
+    principal = {"issuer": claims.get("iss"), "subject": claims.get("sub"), "claims": claims, "scopes": scopes}
+    return {"method": _METHODS[kind], "name": name, "params": params, "principal": principal, "persona": persona}
 
 
 def _about(line: str, name: str, face: Face) -> bool:
     return f"'{name}'" in line or any(line.startswith(f"backend '{backend}'") for backend in face.missing)
+
+
+def _dressed(config: Config, face: Face, claims: Mapping[str, Any], asked: str | None) -> Face:
+    """What he sees there: a persona may show tools in its own way."""
+    try:
+        view = Personas(config).choose(face, asked, claims)
+    except McpError:
+        return face  # that he may not have it is told beneath
+    return face if view is None else face.dressed.get(view.persona.name, face)
 
 
 def _persona(
@@ -135,7 +164,8 @@ def _policies(
         return "policies  none: everybody may do everything (incomingAuth.authz)", True
     judge = Judge(config.authz, world(config))
     caller = judge.caller(str(claims.get("iss", "")), str(claims.get("sub", "")), claims)
-    verdict = judge.decide(caller, thing(route), arguments or NO_ARGUMENTS)
+    meant = arguments if route.worn is None else route.worn.effective(arguments)
+    verdict = judge.decide(caller, thing(route), meant or NO_ARGUMENTS)
     by = f" by {', '.join(verdict.policies)}" if verdict.policies else ""
     why = "; ".join(filter(None, (verdict.why, verdict.detail)))
     return f"policies  {'permitted' if verdict.allowed else 'denied'}{by}{': ' if why else ''}{why}", verdict.allowed

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from vmcp.config.load import load
+from vmcp.config.load import loaded
 from vmcp.config.model import Config
 from vmcp.config.report import Form, plain, render
 from vmcp.config.source import MAX_BYTES
 from vmcp.errors import ConfigError, Problem
+from vmcp.server import locked
 
 NO_INPUT, NO_PERMISSION, BAD_CONFIG = 66, 77, 78
 
@@ -51,15 +52,18 @@ def _text(path: str) -> str:
         raise Unreadable(f"{path} cannot be read: {why}.") from None
 
 
-def configuration(read: Sequence[tuple[str, str]]) -> Config:
-    """What the files say, warnings printed; what cannot be used is printed whole and ends the process with 78."""
+def configuration(read: Sequence[tuple[str, str]], *, pinned: bool = True) -> Config:
+    """What the files say, warnings printed; what cannot be used is printed whole and ends the process with 78.
+
+    ``pinned`` false: without the lock file that it names.
+    """
     try:
-        config, warnings = load(read, os.environ)
+        found = (locked.load if pinned else loaded)(read, os.environ)
     except ConfigError as error:
         complain(error.problems, read)
         sys.exit(BAD_CONFIG)
-    complain(warnings, read)
-    return config
+    complain(found.warnings, read)
+    return found.config
 
 
 def complain(problems: Sequence[Problem], files: Sequence[tuple[str, str]], form: Form = "text") -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from vmcp.admin.tail import Tail
+
 Draw = Callable[[dict[str, Any]], str]
 _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 
@@ -25,6 +27,13 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def kept() -> Tail:
+    """What keeps the last lines from now on, as JSON."""
+    tail = Tail(JsonLines())
+    logging.getLogger().addHandler(tail)
+    return tail
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
@@ -86,12 +95,37 @@ def _listening(facts: dict[str, Any]) -> str:
     return "\n".join(f"  {facts['url']}{face}" for face in facts["faces"])
 
 
+def _admin(facts: dict[str, Any]) -> str:
+    return _safe(f"  admin {', '.join(facts[key] for key in ('socket', 'url') if key in facts)}")
+
+
 def _ready(facts: dict[str, Any]) -> str:
-    lines = [f"  {path}: {_offers(kinds)}" for path, kinds in facts["faces"].items()]
     state = (
         "Ready" if facts["up"] == facts["backends"] else f"Degraded: {facts['up']} of {facts['backends']} backends up"
     )
-    return "\n".join([*lines, f"{state}. Ctrl-C stops."])
+    return "\n".join([*_faces(facts), f"{state}. Ctrl-C stops."])
+
+
+def _reloaded(facts: dict[str, Any]) -> str:
+    words = [f"{sign}{name}" for sign, key in (("-", "ended"), ("+", "began")) for name in facts[key]]
+    return "\n".join([f"Reloaded in {_time(facts['seconds'])}. {' '.join(words)}".rstrip(), *_faces(facts)])
+
+
+def _faces(facts: dict[str, Any]) -> list[str]:
+    return [f"  {path}: {_offers(kinds)}" for path, kinds in facts["faces"].items()]
+
+
+def _problem(facts: dict[str, Any]) -> str:
+    hint = f" ({facts['hint']})" if facts["hint"] else ""
+    return _safe(f"  {facts['at']}: {facts['key']}: {facts['what']}{hint}")
+
+
+def _rejected(facts: dict[str, Any]) -> str:
+    return _safe(f"Not reloaded, the configuration before goes on: {facts['why']}")
+
+
+def _later(facts: dict[str, Any]) -> str:
+    return _safe(f"  {facts['at']}: {facts['key']}: takes effect after a restart only")
 
 
 def _offers(kinds: dict[str, int]) -> str:
@@ -110,8 +144,13 @@ _EVENTS: dict[str, Draw] = {
     "backend up": _up,
     "backend down": _down,
     "listening": _listening,
+    "admin": _admin,
     "ready": _ready,
     "not ready": _ready,
+    "configuration reloaded": _reloaded,
+    "configuration problem": _problem,
+    "configuration rejected; the one before goes on": _rejected,
+    "takes effect after a restart only": _later,
     "stopping": lambda _: "Stopping …",
     "stopped": lambda _: "Stopped.",
 }

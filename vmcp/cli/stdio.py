@@ -8,6 +8,7 @@ import uvloop
 
 from vmcp.cli import files, logs
 from vmcp.config.model import Config
+from vmcp.errors import CannotStart
 
 
 @click.command()
@@ -22,6 +23,9 @@ from vmcp.config.model import Config
 @click.option("--url", help="Be a bridge to an MCP server that is reached there over streamable HTTP.")
 @click.option("--header", "-H", "headers", multiple=True, help="With --url: a header of every request, 'Name: value'.")
 @click.option(
+    "--token-env", metavar="NAME", help="With --url: a bearer token of every request, from this environment variable."
+)
+@click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of operational.logLevel."
 )
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
@@ -30,6 +34,7 @@ def command(
     group: str | None,
     url: str | None,
     headers: tuple[str, ...],
+    token_env: str | None,
     log_level: str | None,
     log_format: str,
 ) -> None:
@@ -38,10 +43,10 @@ def command(
         if paths or group:
             raise click.UsageError("--url is a bridge to something that is configured elsewhere; leave --config out")
         logs.configure(log_level or "info", log_format)
-        _bridge(url, headers)
+        _bridge(url, (*headers, *_token(token_env)))
         return
-    if headers:
-        raise click.UsageError("--header goes with --url")
+    if headers or token_env:
+        raise click.UsageError(f"{'--header' if headers else '--token-env'} goes with --url")
     config = files.configuration(
         files.read(paths or tuple(filter(None, [os.environ.get("VMCP_CONFIG")])) or ("vmcp.yaml",))
     )
@@ -63,12 +68,9 @@ def _serve(config: Config, path: str) -> None:
 
     try:
         uvloop.run(stdio.serve(config, path, *pipes.claim()))
-    except stdio.NoEntrance as closed:
-        click.echo(f"vmcp: {closed}", err=True)
-        sys.exit(78)
-    except stdio.AuditUnavailable as closed:
-        click.echo(f"vmcp: {closed}", err=True)
-        sys.exit(73)
+    except CannotStart as cannot:
+        click.echo(f"vmcp: {cannot}", err=True)
+        sys.exit(cannot.code)
 
 
 def _bridge(url: str, headers: tuple[str, ...]) -> None:
@@ -81,6 +83,14 @@ def _bridge(url: str, headers: tuple[str, ...]) -> None:
     except BadEndpoint as wrong:
         raise click.UsageError(f"--url cannot be used: {wrong}") from None
     uvloop.run(serve(bridge, *claim()))
+
+
+def _token(name: str | None) -> tuple[str, ...]:
+    if name is None:
+        return ()
+    if not os.environ.get(name):
+        raise click.UsageError(f"--token-env: {name} is not set where this was started")
+    return (f"Authorization: Bearer {os.environ[name]}",)
 
 
 def _header(text: str) -> tuple[bytes, bytes]:

@@ -5,17 +5,21 @@ The rule: it calls what ``serve`` calls, so what it accepts, ``serve`` starts.
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import get_args
 
 import click
 
 from vmcp.cli import files
-from vmcp.config.load import load
+from vmcp.config import toolhive
+from vmcp.config.load import Loaded
 from vmcp.config.model import Config
 from vmcp.config.report import Form
 from vmcp.errors import ConfigError, Problem
+from vmcp.server import locked
 
 OK, BAD_CONFIG = 0, 78
+BUDGET = 25_000
 
 
 @click.command()
@@ -35,14 +39,20 @@ OK, BAD_CONFIG = 0, 78
     help="How problems are printed; github where GITHUB_ACTIONS is true, else text.",
 )
 @click.option("--strict", is_flag=True, help="Fail on warnings too.")
-def command(paths: tuple[str, ...], form: Form | None, strict: bool) -> None:
+@click.option("--probe", is_flag=True, help="Ask the backends too, and warn of what clients will have trouble with.")
+@click.option("--wait", default=30.0, show_default=True, help="Seconds for the backends to answer.")
+@click.option("--budget", type=click.IntRange(1), default=BUDGET, show_default=True, help="Tokens that tools may cost.")
+def command(paths: tuple[str, ...], form: Form | None, strict: bool, probe: bool, wait: float, budget: int) -> None:
     """Check a configuration and say everything that is wrong with it.
 
     Exit codes: 0 good, 78 bad configuration, 66 no such file, 2 usage.
     """
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
     read = files.read(paths or ("vmcp.yaml",))
-    config, problems = _checked(read)
+    found, problems = _checked(read)
+    if probe and found is not None:
+        problems = (*problems, *_probed(found, wait, budget))
+    config = None if found is None else found.config
     if problems or form in ("json", "sarif"):
         files.complain(problems, read, form)
     failed = config is None or (strict and bool(problems))
@@ -53,11 +63,31 @@ def command(paths: tuple[str, ...], form: Form | None, strict: bool) -> None:
     sys.exit(BAD_CONFIG if failed else OK)
 
 
-def _checked(read: list[tuple[str, str]]) -> tuple[Config | None, tuple[Problem, ...]]:
+def _checked(read: list[tuple[str, str]]) -> tuple[Loaded | None, tuple[Problem, ...]]:
     try:
-        return load(read, os.environ)
+        found = locked.load(read, os.environ)
     except ConfigError as error:
         return None, error.problems
+    return found, found.warnings
+
+
+def _probed(found: Loaded, wait: float, budget: int) -> Iterator[Problem]:
+    """What shows when the backends are asked, each where the backend or the group stands in the file."""
+    import uvloop
+
+    from vmcp.cli import logs
+    from vmcp.routing.build import build
+    from vmcp.routing.lints import lints
+    from vmcp.server import probe
+
+    logs.configure("error", "auto")
+    config, document = found.config, found.document
+    catalogs = uvloop.run(probe.catalogs(config.backends, config.server.limits, wait))
+    entries = {entry.name: entry.path for entry in toolhive.entries(document.data)}
+    groups = toolhive.group_names(document.data)
+    for lint in lints(config, build(1, config, catalogs), catalogs, budget):
+        place = entries[lint.backend] if lint.backend is not None else groups[lint.group or ""]
+        yield document.problem(lint.rule, place, lint.what, lint.hint, key=True, severity="warning")
 
 
 def _count(problems: tuple[Problem, ...]) -> str:
