@@ -19,7 +19,7 @@ import pytest
 from tests.auth.canaries import Canaries, everything_in, of_process
 from tests.auth.house import AUDIENCE, META, Caller, House, Json, bearer, failed, serving
 from tests.auth.recorder import Recorder, recording
-from tests.auth.settings import exchange, house, oidc
+from tests.auth.settings import crossing, exchange, house, machine, oidc
 from tests.real.issuer import Issuer, issuer
 from tests.real.processes import ROOT, descendants, free_port
 
@@ -27,9 +27,12 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 CHILD = Path(__file__).with_name("child.py")
 ADMINISTRATORS = ("injected", "bearer", "password", "key", "child", "environment")
-BACKENDS = ("exchanging", "injecting", "bearing", "basic", "keyed", "bare")
+BACKENDS = ("exchanging", "crossing", "serving", "passing", "injecting", "bearing", "basic", "keyed", "bare")
 OWN = {
     "exchanging": {"exchanged"},
+    "crossing": {"crossed"},
+    "serving": {"served"},
+    "passing": {"token", "signature"},
     "injecting": {"injected"},
     "bearing": {"bearer"},
     "basic": {"password"},
@@ -53,6 +56,9 @@ def strategies(made: Issuer) -> Json:
     """One of each."""
     return {
         "exchanging": exchange(made, "https://exchanging.example"),
+        "crossing": crossing(made, "https://crossing.example"),
+        "serving": machine(made, "https://serving.example"),
+        "passing": {"type": "pass_through"},
         "injecting": {
             "type": "header_injection",
             "headerInjection": {"headerName": "X-Key", "headerValue": {"env": "CANARY_INJECTED"}},
@@ -72,6 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made, recorder = stack.enter_context(issuer(folder / "issuer")), stack.enter_context(recording())
         env = {f"CANARY_{name.upper()}": planted.plant(name) for name in ADMINISTRATORS}
         env["STS_SECRET"] = planted.plant("client secret", made.secrets["gateway"])
+        env["ROBOT_SECRET"] = planted.plant("robot secret", made.secrets["robot"])
         config = house(oidc(made), recorder, *BACKENDS, outgoingAuth={"source": "inline", "backends": strategies(made)})
         config["audit"] = {"enabled": True, "logFile": str(served / "audit.jsonl")}
         backends = config["groups"]["all"]["backends"]
@@ -163,8 +170,9 @@ def after(world: World) -> World:
     modern(world, token)
     failing_exchanges(world)
     bad_tokens(world, token)
-    shown = re.findall(rb"[Bb]earer (\S+)", world.recorder.bytes_of("exchanging"))
-    world.planted.plant("exchanged", shown[-1].decode())
+    for backend, name in (("exchanging", "exchanged"), ("crossing", "crossed"), ("serving", "served")):
+        shown = re.findall(rb"[Bb]earer (\S+)", world.recorder.bytes_of(backend))
+        world.planted.plant(name, shown[-1].decode())
     caller.asked("vmcp/metrics")
     caller.asked("vmcp/servers/list")
     return world

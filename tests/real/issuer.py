@@ -20,6 +20,7 @@ from tests.real.processes import PEERS, connects, free_port, node, running, wait
 
 Json = dict[str, Any]
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 CALLBACK = "http://127.0.0.1:9/callback"
 """Where the browser would be sent back to; nobody listens there and nobody goes."""
 
@@ -42,7 +43,7 @@ class Issuer:
         machine: Json = {"grant_types": ["client_credentials"], "response_types": [], "redirect_uris": []}
         robot = {"client_id": "robot", "client_secret": self.secrets["robot"], **machine}
         gateway = {"client_id": "gateway", "client_secret": self.secrets["gateway"], **machine}
-        return [person, robot, gateway | {"grant_types": ["client_credentials", EXCHANGE]}]
+        return [person, robot, gateway | {"grant_types": ["client_credentials", EXCHANGE, JWT_BEARER]}]
 
     def start(self) -> None:
         """Up, with the keys that it had."""

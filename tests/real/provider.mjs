@@ -14,6 +14,9 @@ import Provider, { errors } from 'oidc-provider';
 
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token';
+const ID_JAG = 'urn:ietf:params:oauth:token-type:id-jag';
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const [port, folder] = [Number(process.argv[2]), process.argv[3]];
 const issuer = `http://localhost:${port}`;
 const clients = JSON.parse(readFileSync(join(folder, 'clients.json'), 'utf8'));
@@ -68,7 +71,8 @@ async function exchange(ctx) {
   if (orders.delay) await new Promise((done) => { setTimeout(done, orders.delay); });
   if (!client.grantTypeAllowed(EXCHANGE)) throw new errors.UnauthorizedClient();
   if (!params.subject_token || !params.subject_token_type) throw new errors.InvalidRequest('subject_token is missing');
-  if (params.subject_token_type !== ACCESS_TOKEN) throw new errors.InvalidRequest('subject_token_type is not known');
+  const kind = params.requested_token_type === ID_JAG ? ID_TOKEN : ACCESS_TOKEN;
+  if (params.subject_token_type !== kind) throw new errors.InvalidRequest('subject_token_type is not known');
   const subject = await subjectOf(params.subject_token);
   told.subject = subject.sub;
   if (orders.exchange === 'refuse') throw new errors.InvalidTarget('not for this audience');
@@ -85,11 +89,21 @@ async function exchange(ctx) {
   const access_token = orders.exchange === 'echo' ? params.subject_token : await token.save();
   ctx.body = {
     access_token,
-    issued_token_type: ACCESS_TOKEN,
-    token_type: orders.exchange === 'wrong type' ? 'N_A' : 'Bearer',
+    issued_token_type: params.requested_token_type === ID_JAG ? ID_JAG : ACCESS_TOKEN,
+    token_type: orders.exchange === 'wrong type' || params.requested_token_type === ID_JAG ? 'N_A' : 'Bearer',
     expires_in: token.expiration,
     scope: params.scope,
   };
+}
+
+// The other half of cross-app access: what the target's authorization server does with the assertion (RFC 7523).
+async function bearer(ctx) {
+  const { params, client } = ctx.oidc;
+  if (!client.grantTypeAllowed(JWT_BEARER)) throw new errors.UnauthorizedClient();
+  const subject = await subjectOf(params.assertion);
+  const token = new provider.AccessToken({ client, accountId: subject.sub, scope: params.scope, extra: {}, gty: 'jwt_bearer' });
+  token.resourceServer = new provider.ResourceServer(subject.aud, server(subject.aud));
+  ctx.body = { access_token: await token.save(), token_type: 'Bearer', expires_in: token.expiration, scope: params.scope };
 }
 
 function renew() {
@@ -112,6 +126,7 @@ function renew() {
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: () => true },
       revocation: { enabled: true },
+      registration: { enabled: true },
       resourceIndicators: {
         enabled: true,
         useGrantedResource: () => true,
@@ -121,6 +136,7 @@ function renew() {
   });
   const wanted = ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'audience', 'resource', 'scope'];
   provider.registerGrantType(EXCHANGE, (...given) => exchange(given.find((one) => one?.oidc)), [...wanted, 'requested_token_type']);
+  provider.registerGrantType(JWT_BEARER, (...given) => bearer(given.find((one) => one?.oidc)), ['assertion', 'scope']);
   provider.on('server_error', (ctx, problem) => console.error(problem));
   serve = provider.callback();
 }
