@@ -81,6 +81,7 @@ incomingAuth:
   authz: {{type: cedar, policies: ['permit(principal == Client::"bench", action, resource in Backend::"cb");']}}
 rateLimiting: {{perUser: {{maxTokens: 1000000000, refillPeriod: 1s}}}}
 audit: {{logFile: {folder}/audit.jsonl}}
+telemetry: {{enablePrometheusMetricsPath: true}}
 """
 
 
