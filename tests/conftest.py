@@ -3,6 +3,10 @@
 Rule: nothing here changes what a test means.
 """
 
+import os
+import tempfile
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -14,3 +18,15 @@ settings.load_profile("shared machine")
 def anyio_backend() -> str:
     """The house is written for asyncio alone."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_run_folder() -> Iterator[None]:
+    """Processes that are started put their admin sockets where nobody else's are."""
+    before = os.environ.get("VMCP_RUN_DIR")
+    with tempfile.TemporaryDirectory(prefix="vmcp-run-") as folder:
+        os.environ["VMCP_RUN_DIR"] = folder
+        yield
+    os.environ.pop("VMCP_RUN_DIR")
+    if before is not None:
+        os.environ["VMCP_RUN_DIR"] = before

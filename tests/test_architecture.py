@@ -22,17 +22,22 @@ ARROWS: Mapping[str, set[str]] = {
     "routing": {"protocol", "config"},
     "call": {"protocol", "routing"},
     "tasks": set(),
+    "nursery": set(),
     "state": {"tasks", "protocol"},
     "egress": {"protocol", "config", "tasks"},
-    "upstream": CORE | {"egress"},
+    # the configuration files of other programs, as texts: what is read there is tried with the loader
+    "clients": {"protocol", "config"},
+    "upstream": CORE | {"egress", "nursery"},
     "aggregator": CORE | {"upstream"},
     "middleware": CORE | {"egress"},
     "server": ALL,
-    "cli": {"protocol", "config", "routing", "state", "egress", "server"},
-    "__main__": {"cli"},
+    # beside the listener for clients, which knows nothing of it: it looks into the house and acts upon it
+    "admin": ALL | {"server"},
+    "cli": {"protocol", "config", "routing", "state", "egress", "server", "admin", "clients"},
+    "__main__": {"cli", "nursery"},
 }
 EVERYBODY = {"errors", "vmcp"}  # "vmcp" is the package itself: the glossary and the version
-PURE = {"errors", "protocol", "config", "routing", "call"}
+PURE = {"errors", "protocol", "config", "routing", "call", "clients"}
 LOOPS = {
     "anyio",
     "asyncio",

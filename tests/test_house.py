@@ -131,7 +131,7 @@ async def test_every_client_reaches_every_backend_and_nothing_is_left() -> None:
             wires = [backend.link.wire for backend in running.backends.values() if backend.link is not None]
         children = [wire for wire in wires if isinstance(wire, StdioWire)]
         assert len(children) == 5
-        assert all(wire.on_exit.is_set() for wire in children)
+        assert all(wire.exited for wire in children)
         assert [servers[revision].ended for revision in ALL] == [1, 1, 1, 1, 0], "sessions are given back"
         assert [servers[revision].sessions for revision in ALL] == [1, 1, 1, 1, 0]
     await until(lambda: asyncio.all_tasks() == before)
