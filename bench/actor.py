@@ -183,7 +183,11 @@ class Client:
         """A session of 2025-11-25."""
         self._id += 1
         told = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
-        status, head, _ = await self.post({"jsonrpc": "2.0", "id": self._id, "method": "initialize", "params": told})
+        asked = {"jsonrpc": "2.0", "id": self._id, "method": "initialize", "params": told}
+        status, head, _ = await self.post(asked)
+        while status == 503:  # thousands come at once, and are told to come again
+            await asyncio.sleep(0.2)
+            status, head, _ = await self.post(asked)
         assert status == 200, head
         self.session = next(
             line[16:].decode() for line in head.split(b"\r\n") if line.lower().startswith(b"mcp-session-id: ")
@@ -208,13 +212,18 @@ class Client:
         return await self.ask("tools/call", {"name": name, "arguments": {"word": word}}), time.perf_counter() - began
 
     async def listen(self) -> None:
-        """Turn the connection into the standing stream of the session."""
-        await self.connect()
-        assert self._reader is not None
-        assert self._writer is not None
-        self._writer.write(self._head("GET", 0, Accept="text/event-stream"))
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        assert b" 200 " in head.split(b"\r\n")[0], head
+        """Turn the connection into the standing stream of the session; thousands at once are told to come again."""
+        while True:
+            await self.connect()
+            assert self._reader is not None
+            assert self._writer is not None
+            self._writer.write(self._head("GET", 0, Accept="text/event-stream"))
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 503"):
+                break
+            self.close()
+            await asyncio.sleep(0.5)
+        assert head.startswith(b"HTTP/1.1 200"), head
 
     async def heard(self, what: bytes) -> float:
         """When ``what`` came on the standing stream. Raises ``ConnectionError`` when that has ended."""

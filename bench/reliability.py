@@ -24,7 +24,7 @@ Scenario = Callable[[], Coroutine[Any, Any, list[Figure]]]
 def plan(*, long: bool) -> Mapping[str, Scenario]:
     """Every scenario, by name, in the size that fits the time."""
     return {
-        "idle": lambda: scenarios.idle(5000 if long else 1000, 60 if long else 10),
+        "idle": lambda: scenarios.idle(5000 if long else 1000, 50 if long else 10),
         "hang": scenarios.hang,
         "kill": lambda: scenarios.kill(100 if long else 10),
         "dead": lambda: scenarios.dead(100 if long else 30),
