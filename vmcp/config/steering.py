@@ -4,7 +4,6 @@ The rule: a rule only moves a call among backends that offer the same thing; it 
 there is a backend for it to name is told when the file is loaded.
 """
 
-import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -81,7 +80,7 @@ def _match(document: Document, at: Path, match: Data) -> Iterator[Problem]:
         what = "never fits: nothing is a tool and a resource"
         yield document.problem(Rule.CONTRADICTION, (*at, "uri"), what, "make two rules of it", key=True)
     method = match.get("method")
-    if isinstance(method, str) and not fnmatch.filter(METHODS, method):
+    if isinstance(method, str) and not any(map(globs([method]).match, METHODS)):
         what = f"{document.show((*at, 'method'), method)} fits nothing that is sent to a backend by its name"
         yield document.problem(Rule.BAD_VALUE, (*at, "method"), what, f"there are: {', '.join(METHODS)}")
 
