@@ -18,6 +18,7 @@ from tests.server.test_listener import CHUNKED, OK, Recorder, limited, recording
 from vmcp.server import listener, vigil
 from vmcp.server.asgi import Receive, Scope, Send
 from vmcp.server.load import STEPS, Load
+from vmcp.server.upgrade import Upgrade
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -275,9 +276,9 @@ async def test_a_websocket_is_a_stream_too() -> None:
         def upgrades(self, raw_path: bytes) -> bool:
             return True
 
-        def upgrade(self, transport: asyncio.Transport, *_: Any) -> None:
-            transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-            transport.close()
+        def upgrade(self, asked: Upgrade) -> None:
+            asked.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            asked.transport.close()
 
     upgrade = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     async with listening(Door(), config({})) as server:

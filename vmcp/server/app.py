@@ -4,7 +4,6 @@ The rule: a path is matched exactly, byte for byte, as it was sent; Host and Ori
 where something is served, the gate decides who is calling before anything else is read.
 """
 
-import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
@@ -19,7 +18,8 @@ from vmcp.server.gate import Gate
 from vmcp.server.guard import Guard
 from vmcp.server.http import METHODS, StreamableHttp
 from vmcp.server.sse import LegacySse
-from vmcp.server.websocket import Connections, Watch, WebSockets, refuse
+from vmcp.server.upgrade import Upgrade
+from vmcp.server.websocket import Watch, WebSockets, refuse
 
 _READ = {
     name.encode(): name
@@ -211,22 +211,15 @@ class App:
         """See ``listener.Door``."""
         return self._sockets is not None and self._sockets.wants(raw_path)
 
-    def upgrade(
-        self,
-        transport: asyncio.Transport,
-        server: Connections,
-        raw_path: bytes,
-        headers: tuple[Header, ...],
-        rest: bytes,
-        watch: Watch | None = None,
-    ) -> None:
+    def upgrade(self, asked: Upgrade, watch: Watch | None = None) -> None:
         """See ``listener.Door``: a WebSocket passes the same checks as every request, and the gate."""
         sockets = self._sockets
         assert sockets is not None
+        transport, headers = asked.transport, asked.headers
         client = transport.get_extra_info("peername")
 
         def open_for(identity: Identity) -> None:
-            status = sockets.upgrade(transport, server, raw_path, headers, rest, identity, watch)
+            status = sockets.upgrade(asked, identity, watch)
             if watch is not None:
                 watch.identity = identity
                 watch.answered(status, None)
@@ -238,7 +231,7 @@ class App:
 
         async def decide(host: str) -> None:
             try:
-                identity = await self._gate.admit(headers, raw_path.decode("latin-1"), client, host)
+                identity = await self._gate.admit(headers, asked.raw_path.decode("latin-1"), client, host)
                 if transport.is_closing():
                     return
                 transport.resume_reading()

@@ -4,7 +4,6 @@ The rule: a request that got a status has one event: its call's, which says so o
 Streams and connections that stay open have two: when they open and when they end.
 """
 
-import asyncio
 from collections.abc import Awaitable
 from time import perf_counter
 from typing import Any
@@ -17,7 +16,7 @@ from vmcp.server.address import Addresses
 from vmcp.server.app import LONGEST_AGENT, PROBES, App, refuse_with
 from vmcp.server.asgi import IDENTITY, ORIGIN, WHY, Header, Receive, Refused, Scope, Send
 from vmcp.server.listener import REJECTED
-from vmcp.server.websocket import Connections
+from vmcp.server.upgrade import Upgrade
 
 _PATH = 256
 _DENIED = frozenset({401, 403, 421, 429})
@@ -76,19 +75,12 @@ class Audited:
         """See ``listener.Door``."""
         return self._app.upgrades(raw_path)
 
-    def upgrade(
-        self,
-        transport: asyncio.Transport,
-        server: Connections,
-        raw_path: bytes,
-        headers: tuple[Header, ...],
-        rest: bytes,
-    ) -> None:
+    def upgrade(self, asked: Upgrade) -> None:
         """See ``listener.Door``. The connection is recorded when it opens, or is refused, and when it ends."""
-        origin = self._origin("websocket", transport.get_extra_info("peername"), headers)
-        agent = next((value for name, value in headers if name == b"user-agent"), b"")
+        origin = self._origin("websocket", asked.transport.get_extra_info("peername"), asked.headers)
+        agent = next((value for name, value in asked.headers if name == b"user-agent"), b"")
         origin.agent = agent[:LONGEST_AGENT].decode("latin-1")
-        self._app.upgrade(transport, server, raw_path, headers, rest, _Upgrading(self, raw_path, origin))
+        self._app.upgrade(asked, _Upgrading(self, asked.raw_path, origin))
 
     def rejected(self, status: int, client: Any, raw_path: bytes) -> None:
         """The listener has refused something that is no proper request."""

@@ -4,7 +4,6 @@ The rule: what is behind is replaced by one assignment, and asked anew for every
 after a reload is judged by the new configuration, also on a connection that is older.
 """
 
-import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
@@ -12,11 +11,11 @@ from vmcp.call import Client, Identity, Origin, Peer
 from vmcp.errors import McpError
 from vmcp.protocol.jsonrpc import Request
 from vmcp.server.app import App
-from vmcp.server.asgi import Header, Receive, Scope, Send
+from vmcp.server.asgi import Receive, Scope, Send
 from vmcp.server.audited import Audited
 from vmcp.server.exchange import Exchange
 from vmcp.server.load import Load
-from vmcp.server.websocket import Connections
+from vmcp.server.upgrade import Upgrade
 
 
 class Passage:
@@ -64,16 +63,9 @@ class Front:
         """See ``listener.Door``."""
         return self.behind.upgrades(raw_path)
 
-    def upgrade(
-        self,
-        transport: asyncio.Transport,
-        server: Connections,
-        raw_path: bytes,
-        headers: tuple[Header, ...],
-        rest: bytes,
-    ) -> None:
+    def upgrade(self, asked: Upgrade) -> None:
         """See ``listener.Door``."""
-        self.behind.upgrade(transport, server, raw_path, headers, rest)
+        self.behind.upgrade(asked)
 
     def rejected(self, status: int, client: Any, raw_path: bytes) -> None:
         """The listener has refused something; it is recorded if anything is."""

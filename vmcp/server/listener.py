@@ -26,6 +26,7 @@ from vmcp.server.load import Load
 from vmcp.server.memory import budget
 from vmcp.server.parser import Parser
 from vmcp.server.timed import Timed
+from vmcp.server.upgrade import Upgrade
 from vmcp.server.vigil import Seat, Vigil
 
 LEAVES = "vmcp.leaves"
@@ -54,15 +55,8 @@ class Door(Protocol):
     def upgrades(self, raw_path: bytes) -> bool:
         """Whether that is the place."""
 
-    def upgrade(
-        self,
-        transport: asyncio.Transport,
-        server: Seat,
-        raw_path: bytes,
-        headers: tuple[tuple[bytes, bytes], ...],
-        rest: bytes,
-    ) -> None:
-        """Take the connection over, or refuse and close it; ``rest`` has come behind the request."""
+    def upgrade(self, asked: Upgrade) -> None:
+        """Take the connection over, or refuse and close it."""
 
 
 class Listener(Timed):
@@ -230,7 +224,7 @@ class Listener(Timed):
         if refused is not None:
             self._reject(b"503 Service Unavailable", begun=False, more=b"retry-after: 5\r\n")
             return True
-        self.door.upgrade(self.transport, seat, raw_path, tuple(self.headers), rest)
+        self.door.upgrade(Upgrade(self.transport, seat, raw_path, tuple(self.headers), rest))
         return True
 
     def replay(self, feed: Callable[[bytes], None]) -> None:

@@ -190,7 +190,7 @@ class Vigil:
 
 
 class Seat:
-    """The place of a connection that is given away: counted until its heir is gone (``websocket.Connections``)."""
+    """The place of a connection that is given away: counted until its heir is gone (``upgrade.Connections``)."""
 
     def __init__(self, vigil: Vigil, connection: Watched, places: Places) -> None:
         self._vigil = vigil

@@ -20,11 +20,11 @@ from websockets.typing import Subprotocol
 from vmcp.call import Identity, Origin
 from vmcp.config.model import Limits
 from vmcp.protocol import jsonrpc
-from vmcp.server.asgi import Header, Refused, error_of
+from vmcp.server.asgi import Refused, error_of
 from vmcp.server.duplex import Duplex, Opens
 from vmcp.server.expiry import Guests
 from vmcp.server.flow import PATIENCE, Flow
-from vmcp.server.vigil import Places
+from vmcp.server.upgrade import Connections, Upgrade
 from vmcp.tasks import Nest
 
 _quiet = logging.getLogger("vmcp.server.websocket.frames")  # the library tells of every connection and every frame
@@ -39,14 +39,6 @@ INBOX = 16
 UNREAD_PONGS = 64
 _MCP = Subprotocol("mcp")
 _OPENING = (b"connection", b"upgrade", b"sec-websocket-")
-
-
-class Connections(Protocol):
-    """What uvicorn knows of its server: the connections that it asks to end with it."""
-
-    @property
-    def connections(self) -> Places:
-        """Those."""
 
 
 class Watch(Protocol):
@@ -233,27 +225,15 @@ class WebSockets:
         """Whether WebSocket is served there."""
         return raw_path in self._paths
 
-    def upgrade(
-        self,
-        transport: asyncio.Transport,
-        server: Connections,
-        raw_path: bytes,
-        headers: tuple[Header, ...],
-        rest: bytes,
-        identity: Identity,
-        watch: Watch | None = None,
-    ) -> int:
-        """Take over a connection whose client has asked for it; ``rest`` is what it has sent already. Raises ``Refused``.
-
-        The status that it got.
-        """
-        path = self._paths.get(raw_path)
+    def upgrade(self, asked: Upgrade, identity: Identity, watch: Watch | None = None) -> int:
+        """Take over a connection whose client has asked for it. The status that it got. Raises ``Refused``."""
+        path = self._paths.get(asked.raw_path)
         if path is None:
             raise Refused(404, "this endpoint is not served any more")
         if self._open >= self._limits.sessions:
             raise Refused(503, "too many connections; try again later")
-        socket = Socket(transport, self._limits.body_bytes, server, self._limits.write_stall)
-        fields = b"".join(b"%b: %b\r\n" % header for header in headers if header[0].startswith(_OPENING))
+        socket = Socket(asked.transport, self._limits.body_bytes, asked.server, self._limits.write_stall)
+        fields = b"".join(b"%b: %b\r\n" % header for header in asked.headers if header[0].startswith(_OPENING))
         if socket.open(b"GET / HTTP/1.1\r\n%b\r\n" % fields):
             self._open += 1
             origin = watch.origin if watch is not None else None
@@ -261,8 +241,8 @@ class WebSockets:
             task.add_done_callback(self._on_end)
             if watch is not None:
                 task.add_done_callback(watch.ended)
-            if rest:
-                socket.data_received(rest)
+            if asked.rest:
+                socket.data_received(asked.rest)
             return 101
         return 400
 
