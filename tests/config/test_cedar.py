@@ -581,3 +581,22 @@ def test_members_and_lists_of_claims_are_checked_in_their_types() -> None:
 def test_a_judge_takes_no_policy_that_is_none() -> None:
     with pytest.raises(Malformed, match="no Cedar policy"):
         judge("permit")
+
+
+# --- who is like whom
+
+
+def test_nobody_is_like_others_whom_a_policy_names_or_whose_name_it_reads() -> None:
+    named = judge('permit(principal == Client::"alice", action, resource);', ALL)
+    assert not named.alike("alice")
+    assert named.alike("bob")
+    assert not named.alike(""), "of whom nothing is known"
+    assert not judge('permit(principal, action, resource) when { principal.claim_sub like "a*" };').alike("bob")
+    assert not judge('permit(principal, action, resource) when { context.claim_iss == "i" };').alike("bob")
+    assert not judge(ALL, group_claim="sub").alike("bob")
+
+
+def test_where_entities_are_configured_nobody_is_like_anybody() -> None:
+    client = '[{"uid": {"type": "Client", "id": "alice"}, "attrs": {}, "parents": []}]'
+    assert judge(ALL).alike("bob")
+    assert not judge(ALL, entities=client).alike("bob")

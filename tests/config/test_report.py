@@ -1,7 +1,9 @@
-"""Problems in four forms, each as its readers expect it."""
+"""Problems in six forms, each as its readers expect it."""
 
 import json
+from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -28,6 +30,7 @@ def test_text_has_the_line_a_caret_and_the_hint() -> None:
         "    hint: look\rhere\n"
         "gone.yaml:7:3: error: the file is empty\n"
         "    hint: write one\n"
+        "help: vmcp help bad-type bad-value one-document\n"
     )
 
 
@@ -105,6 +108,7 @@ def test_sarif_has_rules_results_and_places() -> None:
     rules = run["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["bad-type", "bad-value", "one-document"]
     assert rules[0]["shortDescription"]["text"] == "A value has the wrong type."
+    assert rules[0]["help"]["text"] == "vmcp help bad-type"
     assert [rules[result["ruleIndex"]]["id"] for result in run["results"]] == [
         result["ruleId"] for result in run["results"]
     ]
@@ -117,7 +121,42 @@ def test_sarif_has_rules_results_and_places() -> None:
     assert json.loads(render((), (), "sarif"))["runs"][0]["results"] == []
 
 
-@pytest.mark.parametrize("form", ["text", "json", "github", "sarif"])
+def test_gitlab_knows_a_problem_again_when_its_line_has_moved() -> None:
+    again = replace(PROBLEMS[0], position=Position("vmcp.yaml", 9, 1))
+    first, second, _, fourth = json.loads(render((*PROBLEMS, again), SOURCES, "gitlab"))
+    assert first == {
+        "description": "server.port: must be a whole number, not text",
+        "check_name": "bad-type",
+        "fingerprint": first["fingerprint"],
+        "severity": "major",
+        "location": {"path": "vmcp.yaml", "lines": {"begin": 2}},
+    }
+    assert second["severity"] == "minor"
+    assert first["fingerprint"] != fourth["fingerprint"], "what is alike is two problems"
+    (moved,) = json.loads(render([again], SOURCES, "gitlab"))
+    assert moved["fingerprint"] == first["fingerprint"]
+    assert json.loads(render((), SOURCES, "gitlab")) == []
+
+
+def test_junit_has_a_test_for_each_problem_and_each_good_file() -> None:
+    odd = Problem(Position('a"<b>.yaml', 1, 1), "x", 'is <&> "odd" \x1b\ud800', "", "warning", "bad-value")
+    told = ElementTree.fromstring(render((*PROBLEMS, odd), [*SOURCES, ("good.yaml", "")], "junit").encode())  # noqa: S314 - our own
+    (suite,) = told
+    assert (suite.get("tests"), suite.get("failures")) == ("5", "2")
+    first, second, third, fourth, fifth = suite
+    failure = first.find("failure")
+    assert failure is not None
+    assert (first.get("file"), first.get("line"), first.get("name")) == ("vmcp.yaml", "2", "2:16 bad-type")
+    assert failure.get("message") == "server.port: must be a whole number, not text"
+    assert failure.text == "vmcp.yaml:2:16: server.port: must be a whole number, not text"
+    assert second.find("failure") is None, "a warning fails nothing"
+    assert third.find("failure") is not None
+    assert fourth.get("classname") == 'a"<b>.yaml'
+    assert fourth.findtext("system-out") == 'a"<b>.yaml:1:1: warning: x: is <&> "odd" ??'
+    assert (fifth.get("classname"), len(fifth)) == ("good.yaml", 0)
+
+
+@pytest.mark.parametrize("form", ["text", "json", "github", "sarif", "gitlab", "junit"])
 def test_every_form_tells_every_problem(form: Form) -> None:
     text = SMALL + "nonsense: 1\nserver: {port: x}\n"
     rendered = render(problems(text), [("vmcp.yaml", text)], form)

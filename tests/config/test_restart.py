@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.server.peers import config
+from vmcp.config.administration import AdminSpec, Ui
 from vmcp.config.audit import AuditSpec
 from vmcp.config.model import BackendSpec, Config, Group, Limits, Paths, ServerSpec
 from vmcp.config.oauth import StateSpec, UserOAuth
@@ -50,6 +51,15 @@ def test_who_watches_is_connected_once_and_what_is_served_to_them_may_change() -
     config, restart = kept(given(telemetry=sent), given(telemetry=TelemetrySpec(scrape=True)))
     assert (config.telemetry, restart) == (both, (("telemetry",),))
     assert kept(given(telemetry=TelemetrySpec(scrape=True)), given()) == (given(), ())
+
+
+def test_what_pages_may_do_is_as_it_is_said_now_and_where_they_are_stays() -> None:
+    was = AdminSpec("/a", ("127.0.0.1", 1), ui=Ui(enabled=True, try_it=True, operate=True))
+    less = replace(was, ui=Ui(enabled=True))
+    assert kept(given(admin=was), given(admin=less)) == (given(admin=less), ())
+    config, restart = kept(given(admin=was), given(admin=AdminSpec("/b", ui=Ui(operate=True))))
+    assert restart == (("admin",),)
+    assert config.admin == replace(was, ui=Ui(enabled=True, operate=True))
 
 
 def test_where_tokens_are_kept_stays() -> None:

@@ -42,6 +42,7 @@ def test_each_value_keeps_the_file_it_came_from() -> None:
     assert str(document.at_value(("a", "c"))) == "f2:3:6"
     assert str(document.at_key(("a", "c"))) == "f2:3:3"
     assert str(document.at_key(("a",))) == "f2:2:1"
+    assert str(document.at_key(("none",))) == "f1:1:1", "what no file says is missing where the first one begins"
 
 
 def test_a_place_that_is_not_there_is_told_at_its_parent() -> None:

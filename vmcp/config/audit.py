@@ -31,6 +31,7 @@ TYPES: Final = (
     "auth_failure",
     "http_request",
     "config_reload",
+    "admin_act",
 )
 """The types of events that can be chosen or left out. What concerns the log itself is always written."""
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vmcp.config import administration
 from vmcp.config.model import Isolation, Transport
 from vmcp.config.rules import Rule
 from vmcp.config.toolhive import Entry
@@ -155,6 +156,8 @@ def _address(document: Document, path: Path, url: str) -> Iterator[Problem]:
     wrong = url_wrong(url, schemes=(*WEB, *SOCKETS))
     if wrong is not None:
         yield document.problem(Rule.BAD_URL, path, wrong, "write for example https://mcp.example.com/mcp")
+    elif parts is not None and administration.is_here(document, parts):
+        yield document.problem(Rule.BAD_URL, path, "is admin.listen, the port of vmcp itself", "take another one")
     elif parts is not None and scheme(url) in _PLAIN and not is_loopback(parts.hostname or ""):
         what, hint = "goes over the network without TLS", f"use {_PLAIN[scheme(url)]} where the server has it"
         yield document.problem(Rule.PLAIN_HTTP, path, what, hint, severity="warning")

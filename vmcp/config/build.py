@@ -26,6 +26,7 @@ from vmcp.config import (
     telemetry,
     timeouts,
     toolhive,
+    usage,
 )
 from vmcp.config.backends import is_remote, isolation_of, strategies, transport_of
 from vmcp.config.model import (
@@ -94,6 +95,7 @@ def config(document: Document, resolve: Resolve) -> Config:
             lambda value: resolve(("telemetry", "caCertPath"), value),
             lambda name, value: _text(value, ("telemetry", "headers", name), resolve),
         ),
+        usage=usage.from_data(data.get("telemetry", {}).get("usage", {})),
         metadata=MappingProxyType(dict(data.get("metadata", {}))),
         **optional,
     )

@@ -26,6 +26,7 @@ from vmcp.config.processes import ProcessSpec
 from vmcp.config.steering import RoutingRule
 from vmcp.config.telemetry import TelemetrySpec
 from vmcp.config.timeouts import Timeouts
+from vmcp.config.usage import UsageSpec
 from vmcp.config.values import Concealed, SecretRef, Text
 
 __all__ = ["ArgumentOverride", "Concealed", "Override", "SecretRef", "Text", "Timeouts"]  # besides what is defined here
@@ -232,6 +233,7 @@ class Config:
     lock: LockSpec = field(default_factory=LockSpec)
     admin: AdminSpec = field(default_factory=AdminSpec)
     telemetry: TelemetrySpec | None = None
+    usage: UsageSpec = field(default_factory=UsageSpec)
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

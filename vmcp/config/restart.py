@@ -6,6 +6,7 @@ The rule: it is said, with its place in the file, and everything else takes effe
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 
+from vmcp.config.administration import AdminSpec
 from vmcp.config.audit import AuditSpec
 from vmcp.config.model import BackendSpec, Config, Group, Limits, ServerSpec
 from vmcp.config.oauth import CALLBACK, OAuth, StateSpec, base_of
@@ -20,6 +21,8 @@ _LOG: Mapping[str, Path] = {
     "key": ("audit", "key"),
 }
 
+_WHOLE: Mapping[str, Path] = {"state": ("state",), "admin": ("admin",), "usage": ("telemetry", "usage")}
+
 
 def kept(running: Config, wanted: Config) -> tuple[Config, tuple[Path, ...]]:
     """``wanted`` with what cannot be changed while it runs as it is, and the paths where that is something else."""
@@ -30,9 +33,15 @@ def kept(running: Config, wanted: Config) -> tuple[Config, tuple[Path, ...]]:
     server = replace(wanted.server, host=was.host, port=was.port, paths=was.paths, limits=was.limits)
     groups = _groups(wanted, _base(wanted.server), _base(server), running.state)
     audit = _audit(running.audit, wanted.audit)
-    state, admin, sent = running.state, running.admin, _sent(running.telemetry, wanted.telemetry)
+    state, admin = running.state, _admin(running.admin, wanted.admin)
+    sent = _sent(running.telemetry, wanted.telemetry)
     fresh = replace(wanted, server=server, state=state, admin=admin, groups=groups, audit=audit, telemetry=sent)
-    return fresh, changed
+    return replace(fresh, usage=running.usage), changed
+
+
+def _admin(was: AdminSpec, now: AdminSpec) -> AdminSpec:
+    """Where it is stays; what its pages may do is as it is said now, so that it can be taken away at once."""
+    return replace(was, ui=replace(now.ui, enabled=was.ui.enabled))
 
 
 def _sent(was: TelemetrySpec | None, now: TelemetrySpec | None) -> TelemetrySpec | None:
@@ -68,7 +77,7 @@ def _changed(running: Config, wanted: Config) -> Iterator[Path]:
     yield from _different(was.paths, now.paths, {key: ("server", "paths", key) for key in ("sse", "message", "ws")})
     limits: Mapping[str, Path] = {each.name: ("server", "limits", camel(each.name)) for each in fields(Limits)}
     yield from _different(was.limits, now.limits, limits)
-    yield from _different(running, wanted, {"state": ("state",), "admin": ("admin",)})
+    yield from _different(replace(running, admin=_admin(running.admin, wanted.admin)), wanted, _WHOLE)
     if _sent(running.telemetry, wanted.telemetry) != wanted.telemetry:
         yield ("telemetry",)
     if _same_file(running.audit, wanted.audit):

@@ -62,7 +62,7 @@ def merge(base: Node, over: Node) -> Node:
     entries = dict(base.entries)
     for key, (at, node) in over.entries.items():
         entries[key] = (at, merge(entries[key][1], node)) if key in entries else (at, node)
-    return Table(entries, over.at, base.partial or over.partial)
+    return Table(entries, base.at, base.partial or over.partial)  # what is missing, is missing where the map begins
 
 
 @dataclass(slots=True)

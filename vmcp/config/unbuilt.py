@@ -50,7 +50,6 @@ TABLE: tuple[Unbuilt, ...] = (
     Unbuilt("server.paths.mcp", "other paths", ("/mcp",)),
     Unbuilt("server.workers", "several processes", (1,)),
     Unbuilt("server.tls", "TLS of the listener"),
-    Unbuilt("admin.ui", "web pages"),
     Unbuilt("state.store", _SHARED_REDIS, ("memory",)),
     Unbuilt("state.redis", _SHARED_REDIS),
 )

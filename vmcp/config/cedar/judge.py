@@ -23,6 +23,7 @@ MAX_GROUPS: Final = 1024
 _CONFLICT: Final = "one thing (two policies use it in two types)"
 _OPERATIONS: Final = {"Tool": "call", "Prompt": "get", "Resource": "read"}
 _PRESENT: Final = "_present"
+_WHO: Final = frozenset({"sub", "iss"})
 
 Arguments = Mapping[str, Any]
 NO_ARGUMENTS: Arguments = MappingProxyType({})
@@ -94,6 +95,9 @@ class Judge:
             uid for policy in self._policies for uid in schema.literals(policy.json) if uid[0] in schema.KINDS
         )
         """The tools, prompts and resources that policies name. Which there are is not known before the backends have answered."""
+        self._told_apart: frozenset[str] = frozenset(
+            id_ for policy in self._policies for kind, id_ in schema.literals(policy.json) if kind == "Client"
+        )
         self.claims: frozenset[str] = self._claims()
         """The claims that some policy or the groups are read from."""
 
@@ -141,6 +145,13 @@ class Judge:
         if not isinstance(names, list) or len(names) > MAX_GROUPS or not all(isinstance(name, str) for name in names):
             raise Mismatch(f"the claim '{claim}' is no list of at most {MAX_GROUPS} names")
         return names
+
+    def alike(self, subject: str) -> bool:
+        """Whether ``subject`` is decided about like anybody else with the same claims: no policy names him or reads who he is.
+
+        Where entities are configured, nobody is: what they say of a caller, or of a thing and him, is the engine's to know.
+        """
+        return bool(subject) and not self._given and not self.claims & _WHO and subject not in self._told_apart
 
     def decide(self, caller: Caller, thing: Thing, arguments: Arguments = NO_ARGUMENTS) -> Verdict:
         """Whether ``caller`` may have ``thing`` called with ``arguments``; without them it is seen in lists."""
