@@ -6,7 +6,7 @@ These are ``msgspec`` structs and not dataclasses because one of each is made fo
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -111,6 +111,9 @@ class Sent(Protocol):
 class Watcher(Protocol):
     """Who looks on while a call is with backends. Nothing is decided by it."""
 
+    only_ends: bool
+    """Whether ``asked`` is all that it wants to be told."""
+
     def asks(self, call: "Call", backend: str, transport: str, name: str | None) -> Sent | None:
         """``backend`` is about to be asked for what it calls ``name``. None: only the end matters."""
 
@@ -135,10 +138,21 @@ class Trail(msgspec.Struct):
     watcher: Watcher | None = None
     trace: str = ""
     """The id of the trace that it is part of."""
+    request: str = ""
+    """What it is called in errors and logs; only those that failed have a name."""
 
 
 May = Callable[[Route], bool]
-"""Whether the caller may see and use something. The route of a resource that a template answers for has the URI as its name."""
+"""Whether the caller may see and use something. The route of a resource that a template answers for has the URI as its name.
+
+One and the same object says the same of a route whenever it is asked for a list of one table."""
+
+
+class Visible(NamedTuple):
+    """What ``Call.may`` says of each of ``routes``: a byte for each, 1 or 0."""
+
+    routes: tuple[Route, ...]
+    mask: bytes
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -163,6 +177,8 @@ class Call(msgspec.Struct, frozen=True):
     identity: Identity | None = None
     answers: Answers | None = None
     may: May | None = None
+    visible: Visible | None = None
+    """For a list: what ``may`` says of its entries, where that is known already."""
 
     @property
     def principal(self) -> str:
@@ -173,7 +189,7 @@ class Call(msgspec.Struct, frozen=True):
 def narrowed(call: Call, may: May) -> Call:
     """``call``, which may have what it may have already and ``may`` admits too."""
     before = call.may
-    return refine(call, may=may if before is None else lambda route: before(route) and may(route))
+    return refine(call, may=may if before is None else lambda route: before(route) and may(route), visible=None)
 
 
 def usable(call: Call, route: Route | None, name: str | None = None) -> Route | None:
@@ -181,7 +197,8 @@ def usable(call: Call, route: Route | None, name: str | None = None) -> Route | 
 
     ``name`` is what was asked for, where that is not the name of ``route``: a URI that a template answers for.
     """
-    if route is None or (call.may is not None and not call.may(_concrete(route, name))):
+    may = call.may
+    if route is None or (may is not None and not may(route if name is None else _concrete(route, name))):
         return None
     rules = call.face.rules
     if rules is None:

@@ -11,7 +11,7 @@
     ├── WireError        a peer broke the framing or the protocol (bytes, SSE, HTTP)
     └── SessionLost      a backend no longer knows our session
 
-vmcp's own codes are those of the 1000–5999 table in the README; where the revision in use prescribes a code, that one
+vmcp's own codes are 1000–5999, with a page each in docs/errors; where the revision in use prescribes a code, that one
 is on the wire and ours is in ``data.vmcpCode``.
 """
 
@@ -99,7 +99,12 @@ class CannotStart(VmcpError):
 
 
 class McpError(VmcpError):
-    """A JSON-RPC error. ``data`` is any JSON value (or ``msgspec.Raw``); None means that there is none."""
+    """A JSON-RPC error. ``data`` is any JSON value (or ``msgspec.Raw``); None means that there is none.
+
+    ``theirs``: a backend has answered it, so nothing is added to it.
+    """
+
+    theirs = False
 
     def __init__(self, code: int, message: str, data: object = None, *, vmcp_code: int | None = None) -> None:
         super().__init__(message)

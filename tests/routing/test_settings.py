@@ -130,6 +130,8 @@ def test_what_decides_who_may_do_what(old: dict[str, Any], new: dict[str, Any], 
             ("lock.policy",),
             (),
         ),
+        ({"lock": replace(config().lock, file="/elsewhere/vmcp.lock")}, (), ()),
+        ({"lock": replace(config().lock, file="/elsewhere/other.lock")}, ("lock.file",), ()),
         ({"description": "Other."}, ("groups.g.description",), ()),
     ],
 )

@@ -7,9 +7,12 @@ place that names one counts only where that is set, and then it counts alone. In
 variable with the token), ``{program}`` and ``{arguments}`` (of ``vmcp stdio``) are put in.
 """
 
+import json
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 from vmcp.clients.edit import Format
 
@@ -33,6 +36,8 @@ class Client:
     command: tuple[str, ...] = ()
     command_token: tuple[str, ...] = ()
     then: str = ""
+    link: str = ""
+    """Opens the client with the entry. ``{base64}`` and ``{quoted}`` are its JSON text, the latter with its name in it."""
 
 
 _STDIO = {"command": "{program}", "args": "{arguments}"}
@@ -98,6 +103,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
         _bearer("${env:{token}}"),
         ".cursor/mcp.json",
         then="Switch it on in Cursor's settings under MCP.",
+        link="cursor://anysphere.cursor-deeplink/mcp/install?name=vmcp&config={base64}",
     ),
     Client(
         "vscode",
@@ -110,6 +116,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
         _bearer("${env:{token}}"),
         ".vscode/mcp.json",
         then="Start it with 'MCP: List Servers' in the command palette.",
+        link="vscode:mcp/install?{quoted}",
     ),
     Client(
         "windsurf",
@@ -233,6 +240,14 @@ def entry(client: Client, url: str, token: str | None, start: tuple[str, ...] | 
     values = {"{url}": url, "{program}": start[0] if start else "", "{token}": token or ""}
     found: dict[str, Any] = _filled(template, values, list(start[1:]) if start else [])
     return found
+
+
+def deep_link(client: Client, entry: Mapping[str, Any]) -> str:
+    """What a browser opens to give ``entry`` to the client; empty where it knows none."""
+    text = json.dumps(entry, separators=(",", ":"))
+    named = json.dumps({"name": NAME, **entry}, separators=(",", ":"))
+    values = {"{base64}": quote(b64encode(text.encode()).decode(), safe=""), "{quoted}": quote(named, safe="")}
+    return _put(client.link, values)
 
 
 def official(client: Client, url: str, token: str | None) -> list[str]:

@@ -30,6 +30,9 @@ _KINDS: Final[tuple[tuple[type[VmcpError], str], ...]] = (
 )
 _WORDS: Final = {int(code): code.name.lower() for code in Code}
 _MARK: Final = re.compile(rb'"isError"\s*:\s*true')
+_KEY: Final = b'"isError"'
+_NOT: Final = b'"isError":false'
+_NOT_AT_THE_END: Final = _NOT + b"}"
 
 
 class _Marks(msgspec.Struct):
@@ -54,9 +57,15 @@ def fault(error: McpError) -> str:
     return "" if error.code in _CALLERS else error_type(error)
 
 
-def tool_failed(result: bytes) -> bool:
+def tool_failed(result: msgspec.Raw | bytes) -> bool:
     """Whether the result of a tool says of itself that it is an error."""
-    if b'"isError"' not in result or _MARK.search(result) is None:
+    if type(result) is not bytes:
+        result = bytes(result)
+    # (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
+    if result.endswith(_NOT_AT_THE_END):
+        return False
+    at = result.find(_KEY)
+    if at < 0 or (result.startswith(_NOT, at) and result.find(_KEY, at + 1) < 0) or _MARK.search(result, at) is None:
         return False
     try:
         return _marks(result).is_error

@@ -142,11 +142,19 @@ def _doors(old: Config, new: Config) -> Iterator[str]:
     return (f"server.{camel(name)} changed" for name in _different(old.server, new.server, _DOORS))
 
 
+def _named(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
 def _others(old: Config, new: Config) -> Iterator[str]:
     yield from map(_word, _different(old, new, [each.name for each in fields(Config) if each.name not in _APART]))
     rest = [each.name for each in fields(ServerSpec) if each.name not in _DOORS]
     yield from (f"server.{camel(name)}" for name in _different(old.server, new.server, rest))
-    yield from (f"lock.{name}" for name in _different(old.lock, new.lock, ("file", "policy")))
+    # Only how its file is called: it stands beside the configuration, and so elsewhere in each of two checkouts.
+    if _named(old.lock.file) != _named(new.lock.file):
+        yield "lock.file"
+    if old.lock.policy != new.lock.policy:
+        yield "lock.policy"
     if old.lock.pins.digest != new.lock.pins.digest:
         yield "the content of the lock file"
     for name in dict.fromkeys((*old.groups, *new.groups)):

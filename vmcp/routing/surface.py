@@ -44,12 +44,17 @@ def surface(config: Config, table: RoutingTable) -> dict[str, Sheet]:
 
 
 def _sheet(config: Config, path: str, face: Face) -> Sheet:
-    if not face.group.startswith(personas.PREFIX):
-        return Sheet(path, None, face.instructions, {kind: _items(face, kind) for kind in Kind}, face.missing)
-    name = face.group.removeprefix(personas.PREFIX)
-    view = personas.view(config.personas[name], config)
-    shown = face.dressed.get(name, face)
+    shown, view = seen(config, face)
+    name = None if view is None else face.group.removeprefix(personas.PREFIX)
     return Sheet(path, name, face.instructions, {kind: _items(shown, kind, view) for kind in Kind}, face.missing)
+
+
+def seen(config: Config, face: Face) -> tuple[Face, personas.View | None]:
+    """What clients see at a face: at a persona's own, things as it shows them, and the view that some of them pass."""
+    if not face.group.startswith(personas.PREFIX):
+        return face, None
+    name = face.group.removeprefix(personas.PREFIX)
+    return face.dressed.get(name, face), personas.view(config.personas[name], config)
 
 
 def _items(face: Face, kind: Kind, view: personas.View | None = None) -> Mapping[str, Item]:
