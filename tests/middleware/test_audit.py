@@ -14,6 +14,7 @@ from vmcp.config.audit import AuditSpec
 from vmcp.errors import Code, ConsentRequired, McpError, Overdue, Unavailable
 from vmcp.middleware import audit
 from vmcp.middleware.audit import Auditor, outcome_of
+from vmcp.middleware.scribe import Note
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Request
 from vmcp.protocol.revisions import MODERN, REQUESTS, Revision
@@ -36,6 +37,9 @@ class Kept:
     def put(self, body: bytes, *, vital: bool) -> None:
         self.texts.append(body)
         self.vital.append(vital)
+
+    def note(self, draft: Note) -> None:
+        self.put(draft.text(), vital=False)
 
     @property
     def event(self) -> Json:

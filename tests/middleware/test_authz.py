@@ -15,7 +15,7 @@ import pytest
 from tests.aggregator.speaking import ERAS, speaking
 from tests.middleware.calls import call
 from tests.routing.catalogs import catalog, config, entry
-from tests.server.clients import Door
+from tests.server.clients import Door, unnamed
 from tests.server.peers import Server, house, tool
 from vmcp.call import Call, Complete, Identity, Outcome, narrowed, resource_for
 from vmcp.config.authz import Authz
@@ -63,17 +63,17 @@ async def test_what_is_denied_is_as_what_is_not_there(monkeypatch: pytest.Monkey
             assert [each["name"] for each in (await door.ask(method)).result[key]] == [name]
         for method, key, mine, others in ASKED:
             assert (await door.ask(method, {key: mine})).result
-            denied = (await door.ask(method, {key: others})).body
-            unknown = (await door.ask(method, {key: "z" + others[1:]})).body
+            denied = unnamed((await door.ask(method, {key: others})).body)
+            unknown = unnamed((await door.ask(method, {key: "z" + others[1:]})).body)
             assert denied.replace(others.encode(), b"?") == unknown.replace(b"z" + others[1:].encode(), b"?")
             assert b"error" in denied
         for kind, key, mine, others in (("prompt", "name", "b_p", "c_p"), ("resource", "uri", "x://{id}", "y://{id}")):
             params = {"ref": {"type": f"ref/{kind}", key: mine}, "argument": {"name": "a", "value": "v"}}
             assert (await door.ask("completion/complete", params)).result
-            denied = (await door.ask("completion/complete", {**params, "ref": {**params["ref"], key: others}})).error
-            assert (
-                denied == (await door.ask("completion/complete", {**params, "ref": {**params["ref"], key: "?"}})).error
-            )
+            denied = await door.ask("completion/complete", {**params, "ref": {**params["ref"], key: others}})
+            unknown = await door.ask("completion/complete", {**params, "ref": {**params["ref"], key: "?"}})
+            assert (denied.error["code"], denied.error["message"]) == (unknown.error["code"], unknown.error["message"])
+            assert denied.error["data"].keys() == unknown.error["data"].keys()
         seen = (await door.ask("vmcp/servers/info", {"name": "c"})).result
         assert [seen[key] for key in ("tools", "prompts", "resources", "resourceTemplates")] == [[], [], [], []]
     methods = {asked.method for asked in servers["c"].asked}
@@ -119,8 +119,10 @@ async def test_pages_are_full_of_what_may_be_seen(monkeypatch: pytest.MonkeyPatc
             cursor = told.get("nextCursor")
         assert pages == [["t0", "t2"], ["t4", "t6"], ["t8"]]
         assert (await door.ask("tools/list", {"cursor": _cursor("t2")})).result["tools"]
-        hidden = (await door.ask("tools/list", {"cursor": _cursor("t3")})).error
-        assert hidden == (await door.ask("tools/list", {"cursor": _cursor("t99")})).error, "a cursor tells nothing"
+        hidden = unnamed((await door.ask("tools/list", {"cursor": _cursor("t3")})).body)
+        unknown = unnamed((await door.ask("tools/list", {"cursor": _cursor("t99")})).body)
+        assert b"error" in hidden
+        assert hidden == unknown, "a cursor tells nothing"
 
 
 def _cursor(name: str) -> str:
@@ -153,7 +155,7 @@ class Counting:
         judge = Judge(Authz(policies), world(FACES))
         self._decide = judge.decide
         self.arguments, self.claims, self.caller = judge.arguments, judge.claims, judge.caller
-        self.named = judge.named
+        self.named, self.alike = judge.named, judge.alike
         self.asked = 0
 
     def decide(self, *args: Any) -> Any:
@@ -333,6 +335,65 @@ async def test_a_long_list_lets_others_work() -> None:
         turns += 1
     assert bench.judge.asked == 300
     assert turns > 4
+
+
+def long_list(number: int = 1) -> dict[str, Any]:
+    made = build(number, FACES, {"a": catalog("a", tools=[f"t{n}" for n in range(100)])})
+    return {"method": "tools/list", "identity": ALICE, "tree": {}, "table": made, "face": made.faces["/mcp"]}
+
+
+async def seen(bench: Bench, **given: Any) -> list[str]:
+    """What a long list shows; the mask that goes along with it says the same as who is asked one by one."""
+    await bench.handle(call(**given))
+    visible, may = bench.last.visible, bench.last.may
+    assert visible is not None
+    assert may is not None
+    assert visible.routes is given["face"].listing[Kind.TOOL]
+    assert [bool(each) for each in visible.mask] == [may(route) for route in visible.routes]
+    return [route.name for route, shown in zip(visible.routes, visible.mask, strict=True) if shown]
+
+
+async def test_what_a_long_list_shows_is_remembered_for_one_caller_and_one_table() -> None:
+    bench = Bench('permit(principal, action, resource) when { principal.claim_role == "a" };')
+    given = long_list()
+    one, other = Identity("i", "u", {"role": "a"}), Identity("i", "u", {"role": "b"})
+    assert len(await seen(bench, **{**given, "identity": one})) == 100
+    assert await seen(bench, **{**given, "identity": other}) == []
+    assert await seen(bench, **{**given, "identity": None}) == []
+    masks = list(bench.layer._masks.values())
+    assert len(await seen(bench, **{**given, "identity": one})) == 100
+    assert all(one is other for one, other in zip(bench.layer._masks.values(), masks, strict=True)), "nothing is new"
+    assert await seen(bench, **{**long_list(2), "identity": other}) == []
+    assert len(bench.layer._masks) == 1
+
+
+async def test_who_was_narrowed_before_sees_less_of_a_long_list_and_nobody_else_does() -> None:
+    bench = Bench("permit(principal, action, resource);")
+    given = long_list()
+
+    def few(route: Route) -> bool:
+        return route.name in ("a_t1", "a_t2")
+
+    assert await seen(bench, **given, may=few) == ["a_t1", "a_t2"]
+    assert len(await seen(bench, **given)) == 100
+    assert await seen(bench, **given, may=few) == ["a_t1", "a_t2"]
+
+
+async def test_those_whom_no_policy_tells_apart_are_decided_about_once() -> None:
+    bench = Bench('permit(principal == Client::"carol", action, resource);', IN_ENG)
+    given = long_list()
+    people = {
+        name: Identity("i", name, {"groups": ["eng"] if name != "dave" else []})
+        for name in ("alice", "bob", "dave", "carol")
+    }
+    assert len(await seen(bench, **{**given, "identity": people["alice"]})) == 100
+    asked = bench.judge.asked
+    assert len(await seen(bench, **{**given, "identity": people["bob"]})) == 100
+    assert bench.judge.asked == asked
+    assert await seen(bench, **{**given, "identity": people["dave"]}) == []
+    carol = Identity("i", "carol", {"groups": []})
+    assert len(await seen(bench, **{**given, "identity": carol})) == 100, "she is named, with the claims of dave"
+    assert await seen(bench, **{**given, "identity": people["dave"]}) == []
 
 
 # --- the field

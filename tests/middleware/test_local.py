@@ -38,3 +38,15 @@ def test_what_is_no_hash_is_told_without_being_repeated(wrong: str) -> None:
 def test_two_clients_cannot_have_one_key() -> None:
     with pytest.raises(ValueError, match="another client's too"):
         LocalKeys([(CI, digest("x")), (LocalKey("bob", ""), digest("x"))])
+
+
+def test_who_was_known_before_is_the_same_and_what_was_wrong_stays_wrong() -> None:
+    keys = LocalKeys([(CI, digest("first")), (LocalKey("bob", ""), digest("second"))])
+    for _ in range(3):
+        assert [found and found.subject for found in map(keys.known, ("first", "second", "third"))] == [
+            "ci",
+            "bob",
+            None,
+        ]
+    assert len(keys._met) == 2, "only what is right is remembered"
+    assert not any(b"first" in place for place in keys._met)

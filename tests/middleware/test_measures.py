@@ -2,11 +2,12 @@
 
 import random
 import string
+import threading
 
 from tests.middleware.calls import call
 from tests.routing.catalogs import config
 from vmcp.call import Origin, Peer, Trail, refine
-from vmcp.middleware.measures import BOUNDS, Measures, Timing, Timings, refusals
+from vmcp.middleware.measures import AT_ONCE, BOUNDS, Measures, Timing, Timings, refusals
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.routing.build import build
 
@@ -24,8 +25,11 @@ class Kept:
 
 def test_a_time_is_in_the_first_bucket_that_holds_it() -> None:
     timing = Timing()
-    assert [timing.add(seconds) for seconds in (0.0, 0.01, 0.011, 300.0, 301.0)] == [0, 0, 1, 13, 14]
-    assert (len(timing.counts), sum(timing.counts), timing.total) == (len(BOUNDS) + 1, 5, 601.021)
+    for seconds in (0.0, 0.01, 0.011, 300.0, 301.0):
+        timing.add(seconds)
+    counts, total = timing.count()
+    assert ([place for place, count in enumerate(counts) for _ in range(count)], total) == ([0, 0, 1, 13, 14], 601.021)
+    assert len(counts) == len(BOUNDS) + 1
 
 
 def test_when_there_is_no_room_names_become_vague_and_then_everything() -> None:
@@ -56,7 +60,7 @@ def test_a_hundred_thousand_names_leave_as_many_series_as_two() -> None:
     for number in range(100_000):
         word = "".join(luck.choices(string.printable, k=8))
         given = refine(plain, name=word, method=word if number % 2 else "tools/call")
-        measures.enter("g")
+        measures.in_flight["g"] += 1
         measures.leave(given, "", 0.1)
         measures.asked(None, given, "a", "stdio", "", 0.1)
         if number:
@@ -81,7 +85,7 @@ def test_a_tool_is_named_if_it_is_there() -> None:
     table = build(1, config(["a"]), {})
     known = call(face=table.faces["/mcp"], table=table, name="nobody", peer=Peer(MODERN, origin=Origin("stdio")))
     measures = Measures()
-    measures.enter("g")
+    measures.in_flight["g"] += 1
     measures.leave(known, "timeout", 0.2, Kept(("t", "s")))
     ((labels, counts, total, exemplars),) = measures.server.snapshot()
     assert labels == ("tools/call", "other", "timeout", "pipe", MODERN, "g")
@@ -108,7 +112,7 @@ def test_refusals_are_counted_by_the_rule_that_refused() -> None:
         Trail(decision="deny"),
         Trail(decision="allow", policies=("p",)),
     ):
-        measures.enter("g")
+        measures.in_flight["g"] += 1
         measures.leave(call(trail=trail), "", 0.1)
     assert measures.limited == {"rateLimiting.shared": 1}
     assert measures.denied == {"p": 1, "q": 1, "": 1}
@@ -117,3 +121,23 @@ def test_refusals_are_counted_by_the_rule_that_refused() -> None:
 def test_of_many_rules_the_most_used_are_named() -> None:
     assert refusals({"a": 1, "b": 3, "c": 2}, 2) == [("b", 3), ("c", 2), ("other", 1)]
     assert refusals({"a": 1}, 2) == [("a", 1)]
+
+
+def test_none_is_lost_or_counted_twice_while_others_look() -> None:
+    timing, over = Timing(), threading.Event()
+    seen: list[int] = []
+
+    def look() -> None:
+        while not over.is_set():
+            seen.append(sum(timing.count()[0]))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(50_000):
+        timing.add(0.5)
+    over.set()
+    thread.join(5)
+    counts, total = timing.count()
+    assert (sum(counts), total) == (50_000, 25_000.0)
+    assert seen == sorted(seen)
+    assert len(timing.waiting) < AT_ONCE

@@ -80,3 +80,22 @@ async def test_what_nobody_expected_passes_unseen(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.DEBUG, "vmcp.call"), pytest.raises(ZeroDivisionError):
         await telemetry()(broken)(call())
     assert not caplog.records, "the door logs it, with its traceback"
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("x" * 100_000, "x" * 256),
+        ("https://u:hunter2@h.example/a?token=hunter2", "https://h.example/a?"),
+        (None, "None"),
+    ],
+)
+async def test_a_name_is_told_as_far_as_it_is_short_and_no_secret(
+    name: str | None, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "vmcp.call"):
+        await telemetry()(serve)(call(name=name, method="m" * 1000))
+    told = facts(caplog)
+    assert str(told["target"]).rstrip("…") == target
+    assert len(told["method"]) <= 257
+    assert "hunter2" not in str(told)

@@ -108,14 +108,19 @@ async def test_an_error_of_ours_names_the_trace_and_a_backends_own_is_left_alone
 ) -> None:
     async def fail(given: Call) -> Outcome:
         assert given.trail.trace == Span.trace
-        raise McpError(-32603, "no", data, vmcp_code=Code.GATEWAY_ERROR if ours else None)
+        error = McpError(-32603, "no", data)
+        error.theirs = not ours
+        raise error
 
     with pytest.raises(McpError) as caught:
         await watching(Measures(), Span())(fail)(call())
-    assert caught.value.data == said
+    told = caught.value.data
+    name = told.pop("requestId") if isinstance(told, dict) and ours else ""
+    assert (told, len(name)) == (said, 16 if ours and isinstance(said, dict) else 0)
     with pytest.raises(McpError) as plain:
         await watching(Measures())(_untraced)(call())
-    assert plain.value.data is None
+    assert isinstance(plain.value.data, dict)
+    assert plain.value.data.keys() == {"requestId"}
 
 
 async def _untraced(given: Call) -> Outcome:

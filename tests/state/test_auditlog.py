@@ -359,3 +359,37 @@ def test_while_something_else_is_in_the_place_of_a_deleted_log_nothing_is_writte
 def test_the_head_has_one_length() -> None:
     assert len(b'{"seq":%d,"hash":"%b","seal":"%b"}' % (10**17, b"0" * 64, b"0" * 64)) <= HEAD_BYTES
     assert resource.getpagesize() % HEAD_BYTES == 0
+
+
+class Drafted:
+    """A record that becomes text when it is written."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def text(self) -> bytes:
+        return b'{"type":"mcp_tool_call","n":%d}' % self._number
+
+
+def test_drafts_and_texts_are_written_in_the_order_in_which_they_came_and_at_the_latest_at_the_end(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    with writing(path) as log:
+        for number in range(0, 1200, 3):
+            log.note(Drafted(number))
+            put(log, 1, number + 1)
+            log.put(Drafted(number + 2), vital=True)
+    assert [r["n"] for r in records(path) if "n" in r] == list(range(1200))
+    assert log.load == 0
+    assert proof(path).faults == []
+
+
+def test_where_there_is_no_room_drafts_are_counted_and_dropped_too(tmp_path: Path) -> None:
+    log = AuditLog(Sink(str(tmp_path / "audit.jsonl")), {})
+    for number in range(auditlog.MOST_RECORDS + 100):
+        log.note(Drafted(number))
+    assert (log.crowded, log.load >= auditlog.RESERVE) == (True, True)
+    assert log.dropped == 100 + round(auditlog.MOST_RECORDS * (1 - auditlog.RESERVE))
+    log.start()
+    log.close(5.0)

@@ -92,5 +92,5 @@ def test_one_bucket_alone_is_taken_from_as_among_several(steps: list[tuple[str, 
     alone, among = Buckets(lambda: clock[0], most=1), Buckets(lambda: clock[0], most=1)
     for who, pause in steps:
         clock[0] += pause
-        assert alone.take_one(THREE, who) == among.take([(THREE, who)])
+        assert alone.taker(THREE)(who) == among.take([(THREE, who)])
         assert len(alone) == len(among) <= 1

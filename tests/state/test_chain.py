@@ -13,11 +13,17 @@ from vmcp.state.chain import GENESIS, HEAD_BYTES, START, Chain, Place, Proof, di
 KEY = b"a key of at least sixteen bytes"
 
 
+def line(chain: Chain, body: bytes) -> bytes:
+    made = bytearray()
+    chain.add([body], made)
+    return bytes(made)
+
+
 def lines(count: int, key: bytes | None = None, start: Place = START) -> list[bytes]:
     chain = Chain(start, key)
     kind = b"hmac-sha256" if key else b"sha256"
-    made = [chain.add(b'{"type":"audit_start","chain":"%b"}' % kind)]
-    return made + [chain.add(b'{"type":"mcp_tool_call","n":%d}' % number) for number in range(count - 1)]
+    made = [line(chain, b'{"type":"audit_start","chain":"%b"}' % kind)]
+    return made + [line(chain, b'{"type":"mcp_tool_call","n":%d}' % number) for number in range(count - 1)]
 
 
 def proof(found: list[bytes], key: bytes | None = None, pins: tuple[Place, ...] = ()) -> Proof:
@@ -76,7 +82,7 @@ def test_the_oldest_records_may_be_gone_but_nobody_is_the_first_who_is_not() -> 
     made = lines(8)
     rest = proof(made[3:], pins=(end(made),))
     assert (rest.faults, rest.first) == ([], 4)
-    forged = Chain(Place(0, b"1" * 64), None).add(b'{"a":1}')
+    forged = line(Chain(Place(0, b"1" * 64), None), b'{"a":1}')
     assert "cannot be the first" in proof([forged]).faults[0].what
 
 
@@ -94,7 +100,7 @@ def test_an_edited_record_with_a_hash_that_fits_does_not_fit_the_next_one() -> N
     made = lines(6)
     before = place_of(made[1])
     assert before is not None
-    made[2] = Chain(before, None).add(b'{"type":"mcp_tool_call","n":99}')
+    made[2] = line(Chain(before, None), b'{"type":"mcp_tool_call","n":99}')
     assert [fault.what for fault in proof(made).faults] == ["record 4 does not belong to the record before it"]
 
 
@@ -113,12 +119,12 @@ def test_a_torn_record_is_explained_by_the_start_that_found_it_only() -> None:
     first = lines(3)
     torn = b'{"type":"mcp_tool'
     again = Chain(end(first), None)
-    told = again.add(b'{"type":"audit_start","torn":"%b"}' % digest(torn, None))
+    told = line(again, b'{"type":"audit_start","torn":"%b"}' % digest(torn, None))
     explained = proof([*first, torn + b"\n", told])
     assert explained.faults == []
     assert "killed" in explained.notes[0]
     assert proof([*first, torn + b"x\n", told]).faults
-    assert proof([*first, torn + b"\n", Chain(end(first), None).add(b'{"type":"audit_start"}')]).faults
+    assert proof([*first, torn + b"\n", line(Chain(end(first), None), b'{"type":"audit_start"}')]).faults
 
 
 def test_a_last_record_that_is_not_whole_is_noted_and_a_last_line_that_is_none_is_a_fault() -> None:
@@ -130,17 +136,17 @@ def test_a_last_record_that_is_not_whole_is_noted_and_a_last_line_that_is_none_i
 
 def test_what_the_log_tells_of_itself() -> None:
     chain = Chain(START, None)
-    told = proof([chain.add(b'{"type":"audit_start","head":"missing"}'), chain.add(b'{"type":"audit_gap"}')])
+    told = proof([line(chain, b'{"type":"audit_start","head":"missing"}'), line(chain, b'{"type":"audit_gap"}')])
     assert "without its head" in told.faults[0].what
     assert "gap" in told.notes[0]
-    odd = proof([Chain(START, None).add(b'{"type":5}')])
+    odd = proof([line(Chain(START, None), b'{"type":5}')])
     assert odd.faults == [], "what a record says is not ours to judge"
 
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_a_head_says_where_the_log_ends_and_cannot_be_made_up(key: bytes | None) -> None:
     chain = Chain(START, key)
-    chain.add(b'{"a":1}')
+    line(chain, b'{"a":1}')
     head = chain.head()
     assert len(head) == HEAD_BYTES
     assert read_head(head, key) == chain.end

@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
+from time import time
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,9 +20,10 @@ from vmcp.config.audit import TYPES as TYPES_TO_CHOOSE
 from vmcp.config.audit import AuditSpec
 from vmcp.errors import Code, McpError, Overdue, Unavailable
 from vmcp.middleware import event, redaction
-from vmcp.middleware.event import Extra, Told
+from vmcp.middleware.event import Extra
+from vmcp.middleware.scribe import LONGEST, OTHERS, SAID, TYPES, WHOLE, Note, Scribe
 from vmcp.protocol.jsonrpc import Request
-from vmcp.protocol.revisions import MODERN, Revision
+from vmcp.protocol.revisions import MODERN
 
 PATIENCE: Final = 0.25
 """Seconds that a call waits for room in the queue."""
@@ -30,29 +32,6 @@ BUSY: Final = 0.8
 _NAP: Final = 0.01
 _MESSAGE: Final = 300
 
-TYPES: Final[Mapping[str, tuple[str, str]]] = {
-    "initialize": ("mcp_initialize", ""),
-    "server/discover": ("mcp_initialize", ""),
-    "ping": ("mcp_ping", ""),
-    "tools/call": ("mcp_tool_call", "tool"),
-    "tools/list": ("mcp_tools_list", ""),
-    "prompts/get": ("mcp_prompt_get", "prompt"),
-    "prompts/list": ("mcp_prompts_list", ""),
-    "resources/read": ("mcp_resource_read", "resource"),
-    "resources/list": ("mcp_resources_list", ""),
-    "resources/templates/list": ("mcp_resources_list", ""),
-    "resources/subscribe": ("mcp_subscription", "resource"),
-    "resources/unsubscribe": ("mcp_subscription", "resource"),
-    "subscriptions/listen": ("mcp_subscription", ""),
-    "completion/complete": ("mcp_completion", ""),
-    "logging/setLevel": ("mcp_logging", ""),
-    "tasks/get": ("mcp_task", "task"),
-    "tasks/result": ("mcp_task", "task"),
-    "tasks/update": ("mcp_task", "task"),
-    "tasks/cancel": ("mcp_task", "task"),
-    "tasks/list": ("mcp_task", ""),
-}
-"""The type of the event of each method, and of what its name is one."""
 FREE: Final = frozenset(
     {
         *("initialize", "server/discover", "ping", "logging/setLevel", "vmcp/servers/health"),
@@ -60,15 +39,12 @@ FREE: Final = frozenset(
     }
 )
 """What is served although nothing can be recorded: it reads nothing of a backend, and changes nothing."""
-_SAID: Final = {each: str(each.value) for each in Revision}
 _NAMED: Final = {"tool": "name", "prompt": "name", "resource": "uri"}
-_KEYS: Final = {method: _NAMED[named] for method, (_, named) in TYPES.items() if named in _NAMED}
-Called = tuple[str, str, str | None, Revision, str, str | None, str | None, str | None, tuple[str, ...], str | None]
-"""What is the same of calls of one thing: path, method, name, revision, transport, and what the trail says."""
+_KINDS: Final = {method: (kind, _NAMED.get(named)) for method, (kind, named) in TYPES.items()}
+"""The type of the event of each method, and under which key its name stands."""
+_OTHERS: Final = (OTHERS[0], None)
 _COMPLETE: Final = b'{"resultType":"complete"'
 _USUAL: Final = ("", "complete")
-_WHOLE: Final = 2.0**52
-"""From here on floats are whole numbers: to add it and to take it away again rounds, in a third of the time."""
 _NO_ERROR: Final = b'"isError":false}'
 _UNWANTED: Final = frozenset(
     {
@@ -95,6 +71,9 @@ class Book(Protocol):
     def put(self, body: bytes, *, vital: bool) -> None:
         """Write one."""
 
+    def note(self, draft: Note) -> None:
+        """Write one, later."""
+
 
 class _Marks(msgspec.Struct):
     is_error: bool = msgspec.field(default=False, name="isError")
@@ -102,6 +81,7 @@ class _Marks(msgspec.Struct):
 
 
 _marks = msgspec.json.Decoder(_Marks).decode
+_NO_MARKS: Final = _Marks()
 
 
 class Auditor:
@@ -117,17 +97,18 @@ class Auditor:
         # Keyed BLAKE2, begun once: OpenSSL's HMAC takes five times as long.
         self._begun = blake2b(key=secret, digest_size=32)
         self._plain = not (spec.requests or spec.responses)
-        self._calls: dict[Called, bytes] = {}
         self._form = event.Form(
             spec.component, spec.delegation_depth, lambda id_: blake2b(id_, key=secret, digest_size=8).hexdigest()
         )
+        self._scribe = Scribe(self._form, self._begun)
 
     # --- before
 
     @property
     def strained(self) -> bool:
         """Whether it is not certain that there is room for a record."""
-        return self._book.crowded or self._book.failing is not None
+        book = self._book
+        return book.crowded or book.failing is not None
 
     async def admit(self, method: str) -> None:
         """Whether a request may be served now. Raises ``McpError`` where what it does could not be recorded."""
@@ -152,67 +133,50 @@ class Auditor:
 
     def served(self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes) -> None:
         """A request has its result."""
+        tree, info, origin = request.tree, peer.info, peer.origin or Origin()
+        origin.told = True
+        kind, key = _KINDS.get(request.method, _OTHERS)
+        if kind in self._left_out:
+            return
         # Only results of 2026-07-28 have a type, and the usual one usually stands at the beginning; the usual ``isError`` at
         # the end. (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
-        revision = peer.revision
+        marks, plain = _NO_MARKS, self._plain
         odd = not result.endswith(_NO_ERROR) and result.find(b'"isError"') >= 0
-        if odd or not self._plain or (revision is MODERN and not result.startswith(_COMPLETE)):
+        if odd or not plain or (peer.revision is MODERN and not result.startswith(_COMPLETE)):
             marks = _look(result)
-            if not self._plain or marks.is_error or marks.result_type not in _USUAL:
-                self._told_in_full(request, peer, path, trail, seconds, result, marks)
-                return
-        origin, tree, method = peer.origin, request.tree, request.method
-        transport = ""
-        if origin is not None:
-            origin.told = True
-            transport = origin.transport
-        key = _KEYS.get(method)
-        name = tree.get(key) if key is not None else None
+            plain = plain and not marks.is_error and marks.result_type in _USUAL
+        name, arguments, count = tree.get(key) if key else None, request.params.get("arguments"), None
         if type(name) is not str:
             name = None
-        called = (
-            path,
-            method,
-            name,
-            revision,
-            transport,
-            trail.backend,
-            trail.original,
-            trail.decision,
-            trail.policies,
-            trail.persona,
-        )
-        call = self._calls.get(called)
-        if call is None:
-            call = self._call_of(called)
-        if not call:
-            return
-        arguments, digest, length, count = request.params.get("arguments"), None, None, None
+        elif len(name) > event.LONGEST:
+            plain = False
         if arguments is not None:
-            # It shows that two texts are the same, to nobody else.
-            mark = self._begun.copy()
-            mark.update(arguments)
-            digest, length, given = "blake2b:" + mark.hexdigest(), len(arguments), tree.get("arguments")
+            plain = plain and len(arguments) <= LONGEST
+            given = tree.get("arguments")
             if type(given) is dict:
                 count = len(given)
-        upstream = None if trail.backend is None else (trail.upstream_seconds * 1e6 + _WHOLE - _WHOLE) / 1000
-        told = Told((seconds * 1e6 + _WHOLE - _WHOLE) / 1000, len(result), upstream, digest, length, count)
-        self._book.put(self._form.laid(origin, peer, call, event.text(told)[1:], b"}}"), vital=False)
-
-    def _call_of(self, called: Called) -> bytes:
-        """What is the same of all these calls, as text; none where they are not to be recorded."""
-        path, method, name, revision, transport, backend, original, decision, policies, persona = called
-        kind, named = TYPES.get(method, ("mcp_request", ""))
-        extra = Extra(_SAID[revision], transport, backend_name=backend, persona=persona)
-        if backend is not None and original is not None and original != name:
-            extra.backend_target = event.plain(original)
-        if decision is not None:
-            extra.decision, extra.policies = decision, policies
-        call = b"" if kind in self._left_out else event.call(event.target(path, method, named, name), kind, extra)
-        # Long names are not remembered.
-        if max(len(name or ""), len(method), len(original or "")) <= event.LONGEST:
-            event.keep(self._calls, called, call)
-        return call
+        if not plain or (info is not None and len(info) > LONGEST):
+            self._told_in_full(request, peer, path, trail, seconds, result, marks)
+            return
+        note = Note(
+            self._scribe,
+            next(self._form.numbers),
+            time(),
+            path,
+            request.method,
+            name,
+            peer.revision,
+            peer.identity,
+            info,
+            peer.session,
+            origin,
+            trail,
+            bytes(arguments) if arguments is not None else None,  # (it is a view of all that the client has sent)
+            count,
+            seconds,
+            len(result),
+        )
+        self._book.note(note)
 
     def _told_in_full(
         self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes, marks: _Marks
@@ -236,14 +200,18 @@ class Auditor:
         else:
             extra.jsonrpc_error_code, extra.vmcp_error_code, extra.jsonrpc_error_message = self._blame(error)
         extra.limited_by = trail.limited
+        extra.request_id = trail.request or None
         self._call(request, peer, path, outcome_of(error, trail), extra, None)
 
-    def refused(self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None) -> None:
+    def refused(
+        self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None, request: str = ""
+    ) -> None:
         """A message was refused before it became a request of anybody."""
-        kind = TYPES.get(method, ("mcp_request", ""))[0]
+        kind = TYPES.get(method, OTHERS)[0]
         target = {"method": event.cut(method)} if method else {}
         names = ("jsonrpc_error_code", "vmcp_error_code", "jsonrpc_error_message")
         told = {name: value for name, value in zip(names, self._blame(error), strict=True) if value is not None}
+        told |= {"request_id": request} if request else {}
         self.happened(kind, outcome_of(error, Trail()), origin, identity, target, told)
 
     def happened(
@@ -274,9 +242,9 @@ class Auditor:
     def _extra(self, request: Request, peer: Peer, trail: Trail, seconds: float) -> Extra:
         origin, backend, tree = peer.origin, trail.backend, request.tree
         transport = origin.transport if origin is not None else ""
-        extra = Extra(_SAID[peer.revision], transport, (seconds * 1e6 + _WHOLE - _WHOLE) / 1000, backend)
+        extra = Extra(SAID[peer.revision], transport, (seconds * 1e6 + WHOLE - WHOLE) / 1000, backend)
         if backend is not None:
-            extra.backend_ms = (trail.upstream_seconds * 1e6 + _WHOLE - _WHOLE) / 1000
+            extra.backend_ms = (trail.upstream_seconds * 1e6 + WHOLE - WHOLE) / 1000
             original = trail.original
             if original is not None and original != tree.get("name") and original != tree.get("uri"):
                 extra.backend_target = event.plain(original)
@@ -301,7 +269,7 @@ class Auditor:
         method, origin = request.method, peer.origin
         if origin is not None:
             origin.told = True
-        kind, named = TYPES.get(method, ("mcp_request", ""))
+        kind, named = TYPES.get(method, OTHERS)
         if kind in self._left_out:
             return
         name = request.tree.get(_NAMED[named]) if named in _NAMED else None

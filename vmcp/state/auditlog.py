@@ -2,32 +2,23 @@
 
 The rule: nobody who answers requests ever waits for the disk; what the queue takes is written in order, or kept until it can
 be, and what it cannot take is counted, and told by a gap record as soon as anything can be written again.
-
-Beside the log lies its head (``FILE.head``), which says where the log ends and is locked by who writes it. Old files are
-``FILE.<number of its last record>``. Standard output has neither.
 """
 
 import contextlib
-import errno
-import fcntl
-import hashlib
 import logging
-import os
 import queue
-import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from vmcp.errors import CannotStart
-from vmcp.state.chain import HEAD_BYTES, START, Chain, Place, place_of, read_head
+from vmcp.state.logfile import AuditUnavailable, LogFile, Sink, rotated
+
+__all__ = ["AuditUnavailable", "Sink", "rotated"]  # besides what is defined here
 
 log = logging.getLogger("vmcp.audit")
 
@@ -39,29 +30,20 @@ _CROWD: Final = MOST_RECORDS // 2
 _CROWD_BYTES: Final = MOST_BYTES // 2
 LINGER: Final = 0.005
 """Seconds that a record waits for others, which are written with it."""
+LONGER: Final = 0.05
+"""The same while ``MANY`` are written at once: then to be woken costs more than to write."""
+MANY: Final = 16
 RETRY: Final = 0.25
 CHECKPOINT_RECORDS: Final = 1000
 CHECKPOINT_SECONDS: Final = 10.0
 BATCH: Final = 512
-_TAIL: Final = 4 << 20
-_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 
-class AuditUnavailable(CannotStart):
-    """The log cannot be opened."""
+class Draft(Protocol):
+    """A record that the thread makes into text. It is small: of drafts only the number is bounded."""
 
-    code = 73
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """Where the records go: ``path`` None is standard output; ``rotate_bytes`` 0 and ``keep`` 0 mean never and all."""
-
-    path: str | None
-    fsync: bool = False
-    rotate_bytes: int = 0
-    keep: int = 0
-    key: bytes | None = None
+    def text(self) -> bytes:
+        """The record."""
 
 
 def now() -> str:
@@ -81,13 +63,15 @@ class AuditLog:
         self.crowded = False
         """Whether the queue was rather full when the last record came; then it is worth to look at ``load``."""
         self.dropped = 0
-        self._file = _File(sink)
+        self._file = LogFile(sink)
         self._facts = facts
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes | Draft] = deque()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False  # whether the thread has to be woken
         self._put = self._put_bytes = 0  # written by the loop only
         self._taken = self._taken_bytes = 0  # written by the thread only
+        self._texted = 0  # bytes of the records at hand
+        self._many = False
         self._reported = 0
         self._since = 0
         self._checked = time.monotonic()
@@ -103,7 +87,7 @@ class AuditLog:
         """How full the queue is, 0 to 1."""
         return max((self._put - self._taken) / MOST_RECORDS, (self._put_bytes - self._taken_bytes) / MOST_BYTES)
 
-    def put(self, body: bytes, *, vital: bool) -> None:
+    def put(self, body: bytes | Draft, *, vital: bool) -> None:
         """Have a record written. One for which there is no room is counted and dropped."""
         self.crowded = self._put - self._taken >= _CROWD or self._put_bytes - self._taken_bytes >= _CROWD_BYTES
         if self.crowded and self.load >= (1.0 if vital else RESERVE):
@@ -112,8 +96,20 @@ class AuditLog:
             self.dropped += 1
             return
         self._put += 1
-        self._put_bytes += len(body)
+        if type(body) is bytes:
+            self._put_bytes += len(body)
         self._waiting.append(body)
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
+
+    def note(self, draft: Draft) -> None:
+        """Have the record of a success written that is still to be made into text: ``put`` for nearly every call."""
+        if self.crowded or self._put - self._taken >= _CROWD:
+            self.put(draft, vital=False)
+            return
+        self._put += 1
+        self._waiting.append(draft)
         if self._asleep:
             self._asleep = False
             self._bell.put(None)
@@ -134,8 +130,8 @@ class AuditLog:
     def _run(self) -> None:
         try:
             self._tell("audit_start", {**self._facts, **self._file.found()})
-            while (batch := self._next()) is not None:
-                self._write(batch)
+            while (count := self._next()) is not None:
+                self._write(count)
             self._tell("audit_stop", {})
         except _GaveUp:
             pass
@@ -143,8 +139,8 @@ class AuditLog:
             if not self._closing.is_set():
                 self.failing = "the thread that writes it has failed"
 
-    def _next(self) -> list[bytes] | None:
-        """What is to be written next; None at the end."""
+    def _next(self) -> int | None:
+        """How many are to be written next; None at the end."""
         waiting, closing = self._waiting, self._closing.is_set
         if not waiting:
             self._asleep = True
@@ -154,33 +150,45 @@ class AuditLog:
                     self._bell.get(timeout=CHECKPOINT_SECONDS)
             self._asleep = False
         if not waiting:
-            return None if closing() else []
-        if not closing():
-            time.sleep(LINGER)
+            return None if closing() else 0
+        if not closing() and len(waiting) < BATCH:
+            time.sleep(LONGER if self._many else LINGER)
         # Nobody else takes, so what is there now will be.
-        return [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
+        count = len(waiting)
+        self._many = count >= MANY
+        return min(count, BATCH)
 
-    def _write(self, batch: list[bytes]) -> None:
+    def _write(self, count: int) -> None:
         dropped = self.dropped
         if dropped > self._reported:
             self._tell("audit_gap", {"count": dropped - self._reported, "reason": self._why})
             self._reported = dropped
-        if batch:
-            self._store(batch)
+        if count:
+            self._store(self._texts(count))
             if self._file.deleted:
                 self._renewed()
-        self._taken += len(batch)
-        self._taken_bytes += sum(map(len, batch))
-        self._since += len(batch)
+        self._taken += count
+        self._taken_bytes, self._texted = self._taken_bytes + self._texted, 0
+        self._since += count
         late = time.monotonic() - self._checked >= CHECKPOINT_SECONDS
         if self._since >= CHECKPOINT_RECORDS or (self._since and late):
             self._checkpoint()
         if self._file.full:
             self._rotate()
 
+    def _texts(self, count: int) -> Iterator[bytes]:
+        """One after the other, so that nothing is kept of those that are done."""
+        for _ in range(count):
+            body = self._waiting.popleft()
+            if isinstance(body, bytes):
+                self._texted += len(body)
+                yield body
+            else:
+                yield body.text()
+
     _why = "records came faster than they could be written"
 
-    def _store(self, bodies: list[bytes]) -> None:
+    def _store(self, bodies: Iterable[bytes]) -> None:
         """Write, however long it takes. Raises ``_GaveUp`` when the log is closed before it can be written."""
         self._file.add(bodies)
         while True:
@@ -238,163 +246,3 @@ class AuditLog:
 
 class _GaveUp(Exception):
     """The log is closed while it cannot be written."""
-
-
-class _File:
-    """The file, its head and its chain. Used by one thread at a time."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._pending = bytearray()
-        self._head_state = ""
-        self._torn: bytes = b""
-        self._head: int | None = None
-        self._plain = False
-        self._size = 0
-        self.deleted = False
-        """Whether the file was taken away, and what was written since stands in a new one."""
-        with _explained(sink.path):
-            self._fd = os.dup(1) if sink.path is None else self._open(sink.path)
-        place = START
-        if self._plain and sink.path is not None:
-            with _explained(f"{sink.path}.head"):
-                self._head = self._open_head(sink.path)
-                place = self._resume(sink.path)
-        self._chain = Chain(place, sink.key)
-
-    @property
-    def end(self) -> Place:
-        """The last record."""
-        return self._chain.end
-
-    @property
-    def full(self) -> bool:
-        """Whether it is time for a new file."""
-        limit = self._sink.rotate_bytes
-        return bool(limit) and self._plain and self._size >= limit
-
-    def found(self) -> dict[str, Any]:
-        """What the first record of this start tells of what there was before."""
-        told: dict[str, Any] = {"chain": "sha256" if self._sink.key is None else "hmac-sha256"}
-        if self._head_state:
-            told["head"] = self._head_state
-        if self._torn:
-            told["torn"] = hashlib.sha256(self._torn).hexdigest()
-        return told
-
-    def _open(self, path: str) -> int:
-        fd = os.open(path, _FLAGS, 0o600)
-        facts = os.fstat(fd)
-        self._plain = stat.S_ISREG(facts.st_mode)
-        self._size = facts.st_size
-        if self._plain and facts.st_uid != os.geteuid():
-            os.close(fd)
-            raise AuditUnavailable(f"audit.logFile: {path} belongs to somebody else; choose another file")
-        return fd
-
-    def _open_head(self, path: str) -> int:
-        fd = os.open(f"{path}.head", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            os.close(self._fd)
-            raise AuditUnavailable(f"audit.logFile: another process writes {path}; give each its own file") from None
-        return fd
-
-    def _resume(self, path: str) -> Place:
-        """The place to go on from: the end of the file, or of the head where that knows of more. Then the hole stays visible."""
-        assert self._head is not None
-        head = read_head(os.pread(self._head, HEAD_BYTES, 0), self._sink.key)
-        last, self._torn = _tail(Path(path))
-        older = rotated(path)
-        if last is None and older:
-            last, _ = _tail(older[-1])
-        if head is None:
-            self._head_state = "missing" if last is not None or self._torn else ""
-            return last or START
-        if last is not None and (last.seq > head.seq or last == head):
-            return last
-        self._head_state = "ahead"
-        log.error("the audit log was cut or changed while nobody wrote it", extra={"file": path, "expected": head.seq})
-        return head
-
-    def add(self, bodies: list[bytes]) -> None:
-        """Hang records on the chain; they are written by ``flush``."""
-        if self._torn:
-            self._pending += b"\n"
-            self._torn = b""
-        self._pending += self._chain.add(*bodies)
-
-    def flush(self) -> None:
-        """Write what is pending; what could not be written stays so. Raises ``OSError``."""
-        if self._plain and os.fstat(self._fd).st_nlink == 0:
-            self._renew()
-        while self._pending:
-            count = os.write(self._fd, bytes(self._pending[: 1 << 20]))
-            self._size += count
-            del self._pending[:count]
-        if self._sink.fsync and self._plain:
-            os.fsync(self._fd)
-        if self._head is not None:
-            os.pwrite(self._head, self._chain.head(), 0)
-
-    def _renew(self) -> None:
-        """Begin a new file in the place of one that was deleted. Raises ``OSError``."""
-        assert self._sink.path is not None
-        fd = os.open(self._sink.path, _FLAGS | os.O_NONBLOCK, 0o600)  # a pipe without a reader would keep us
-        facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
-            os.close(fd)
-            raise PermissionError(errno.EPERM, "another file is in the place of the log")
-        os.close(self._fd)
-        self._fd, self._size, self._head_state, self.deleted = fd, facts.st_size, "", True
-
-    def rotate(self) -> None:
-        """Begin a new file. Raises ``OSError``, and then goes on with the one that there is."""
-        path = self._sink.path
-        assert path is not None
-        old = f"{path}.{self.end.seq:012d}"
-        Path(path).rename(old)
-        try:
-            fd = os.open(path, _FLAGS | os.O_EXCL, 0o600)
-        except OSError:
-            Path(old).rename(path)
-            raise
-        os.close(self._fd)
-        self._fd, self._size, self._head_state = fd, 0, ""
-        for gone in rotated(path)[: -self._sink.keep] if self._sink.keep else ():
-            gone.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        os.close(self._fd)
-        if self._head is not None:
-            os.close(self._head)
-
-
-@contextlib.contextmanager
-def _explained(path: str | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        text = f"audit.logFile: {path or 'standard output'} cannot be opened: {error.strerror}"
-        raise AuditUnavailable(text) from error
-
-
-def rotated(path: str) -> list[Path]:
-    """The old files of a log, the oldest first."""
-    base = Path(path)
-    named = (each for each in base.parent.iterdir() if each.stem == base.name)
-    return sorted(each for each in named if each.suffix[1:].isdigit())
-
-
-def _tail(path: Path) -> tuple[Place | None, bytes]:
-    """The last record of a file, and what stands behind the last end of a line."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            *lines, torn = file.read().split(b"\n")
-    except FileNotFoundError:
-        return None, b""
-    return next((place for line in reversed(lines) if (place := place_of(line)) is not None), None), torn

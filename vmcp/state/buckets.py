@@ -40,22 +40,30 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._full)
 
-    def take_one(self, rate: Rate, whose: str) -> Short | None:
-        """``take`` from one bucket, which is what nearly every call does."""
-        now, known, seconds = self._now(), self._full, rate.seconds
-        key, each = (rate.rule, whose), seconds / rate.tokens
-        full = known.get(key, now)
-        after = (full if full > now else now) + each
-        missing = after - now - seconds
-        if missing > 0 and missing > each * 1e-6:
-            return Short(rate.rule, missing)
-        # As long as there is much room, it is all the same who goes first.
-        if len(known) > self._most // 2:
-            known.pop(key, None)
-        known[key] = after
-        if len(known) > self._most:
-            del known[next(iter(known))]
-        return None
+    def taker(self, rate: Rate) -> Callable[[str], Short | None]:
+        """``take`` from one bucket of ``rate``, which is what nearly every call does."""
+        rule, seconds, clock = rate.rule, rate.seconds, self._now
+        each, roomy = seconds / rate.tokens, self._most // 2
+        little = each * 1e-6
+
+        def take_one(whose: str) -> Short | None:
+            now, known, key = clock(), self._full, (rule, whose)
+            full = known.get(key, now)
+            after = (full if full > now else now) + each
+            missing = after - now - seconds
+            if missing > 0 and missing > little:
+                return Short(rule, missing)
+            # As long as there is much room, it is all the same who goes first.
+            if len(known) > roomy:
+                known.pop(key, None)
+                known[key] = after
+                if len(known) > self._most:
+                    del known[next(iter(known))]
+            else:
+                known[key] = after
+            return None
+
+        return take_one
 
     def take(self, wanted: Sequence[tuple[Rate, str]]) -> Short | None:
         """One token of each bucket, a rate and whose (empty: everybody's). None, or the one that takes longest to have one."""

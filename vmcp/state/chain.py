@@ -69,18 +69,19 @@ class Chain:
         """The last record."""
         return Place(self._seq, self._prev.encode())
 
-    def add(self, *bodies: bytes) -> bytes:
-        """``bodies``, JSON objects with members, as the next lines of the log."""
-        seq, prev, key = self._seq, self._prev, self._key
-        lines: list[bytes] = []
+    def add(self, bodies: Iterable[bytes], lines: bytearray) -> None:
+        """Append ``bodies``, JSON objects with members, to ``lines`` as the next ones of the log.
+
+        One after the other, and ``bodies`` may be made as they are asked for: many at once are more than a cache holds.
+        """
+        key = self._key
         for body in bodies:
-            seq += 1
-            text = body[:-1] + f',"seq":{seq},"prev":"{prev}"'.encode()
+            seq = self._seq + 1
+            text = body[:-1] + f',"seq":{seq},"prev":"{self._prev}"'.encode()
             prev = _sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
-            lines.append(text)
-            lines.append(f',"hash":"{prev}"}}\n'.encode())
-        self._seq, self._prev = seq, prev
-        return b"".join(lines)
+            lines += text
+            lines += f',"hash":"{prev}"}}\n'.encode()
+            self._seq, self._prev = seq, prev
 
     def head(self) -> bytes:
         """The end as it is kept beside the log: always of one length, so that it is written over in place."""

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vmcp.errors import CannotStart
+from vmcp.state.aead import Cipher
 from vmcp.state.cache import Kept
 
 log = logging.getLogger("vmcp.state")
@@ -42,7 +41,7 @@ class Disk:
         self._now = now
         self._lock = threading.Lock()
         self._index: OrderedDict[bytes, tuple[int, float, str, str]] = OrderedDict()
-        self._cipher = AESGCM(AESGCM.generate_key(256))
+        self._cipher = Cipher(os.urandom(32))
         self._open: sqlite3.Connection | None = _opened(directory)
         self.size = 0
 
@@ -120,9 +119,10 @@ class Disk:
         return nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(kept), key)
 
     def _unsealed(self, key: bytes, body: bytes) -> Kept | None:
+        text = self._cipher.decrypt(body[:NONCE], body[NONCE:], key)
         try:
-            return msgspec.msgpack.decode(self._cipher.decrypt(body[:NONCE], body[NONCE:], key), type=Kept)
-        except (InvalidTag, msgspec.MsgspecError):
+            return msgspec.msgpack.decode(text, type=Kept) if text is not None else None
+        except msgspec.MsgspecError:
             return None
 
 

@@ -6,13 +6,15 @@ whoever opens it compares both. A text that cannot be opened is None, whatever i
 
 import base64
 import binascii
-import contextlib
+import functools
+import importlib
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+if TYPE_CHECKING:
+    from vmcp.state.aead import Cipher
 
 _KEY: Final = 32
 _NONCE: Final = 12
@@ -27,12 +29,17 @@ class Seal:
         given = (key if key is not None else secrets.token_bytes(_KEY), *older)
         if any(len(each) != _KEY for each in given):
             raise ValueError(f"the key of a seal has {_KEY} bytes")
-        self._cipher, *self._older = map(AESGCM, given)
+        self._keys = given
+
+    @functools.cached_property
+    def _ciphers(self) -> "list[Cipher]":
+        """The newest first."""
+        return [importlib.import_module("vmcp.state.aead").Cipher(key) for key in self._keys]
 
     def wrap(self, text: bytes, aad: bytes) -> str:
         """``text`` sealed, in letters that a header can carry. ``aad`` is the purpose, and is not in it."""
         nonce = secrets.token_bytes(_NONCE)
-        return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, text, aad)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(nonce + self._ciphers[0].encrypt(nonce, text, aad)).rstrip(b"=").decode()
 
     def unwrap(self, text: str, aad: bytes) -> bytes | None:
         """What was sealed for the purpose ``aad``; None when it was not."""
@@ -44,10 +51,8 @@ class Seal:
                 return None
         except (UnicodeEncodeError, binascii.Error):
             return None
-        for cipher in (self._cipher, *self._older):
-            with contextlib.suppress(InvalidTag):
-                return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], aad)
-        return None
+        opened = (cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], aad) for cipher in self._ciphers)
+        return next((text for text in opened if text is not None), None)
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
