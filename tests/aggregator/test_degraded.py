@@ -92,3 +92,10 @@ async def test_where_partial_failure_is_failure_no_list_is_given(monkeypatch: py
         servers["dead"].refusal = ""
         await until(lambda: not running.table.faces["/mcp"].missing)
         assert "error" not in (await door.ask(method)).message
+
+
+async def test_that_nobody_is_there_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = {"dead": broken()["dead"]}
+    async with house(monkeypatch, only, partial_failure="fail") as running:
+        error = (await Door(running.app).ask("tools/list")).error
+        assert error["data"]["vmcpCode"] == 2003

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.aggregator.speaking import ERAS
-from tests.server.clients import Door
+from tests.server.clients import Door, plain
 from tests.server.peers import Server, config, echo, house, in_memory, tool, until
 from vmcp.config.model import Group, ServerSpec
 from vmcp.protocol.revisions import MODERN, OWN, Revision
@@ -76,7 +76,7 @@ async def test_a_server_of_another_group_is_as_unknown_as_none(monkeypatch: pyte
         door = Door(running.app)
         for name in ("b", "nobody"):
             answer = await door.ask(method, {"name": name})
-            assert answer.error == {"code": 2000, "message": f"No server found: {name}", "data": {"name": name}}
+            assert plain(answer.error) == {"code": 2000, "message": f"No server found: {name}", "data": {"name": name}}
         assert (await door.ask("vmcp/servers/info")).error["code"] == -32602
         assert (await Door(running.app, path="/h/mcp").ask(method, {"name": "b"})).result
 
@@ -86,7 +86,7 @@ async def test_nobody_from_the_network_may_look_behind_the_house(monkeypatch: py
     open_ = ServerSpec(host="0.0.0.0", allow_anonymous_network=True)
     async with house(monkeypatch, {"a": Server(tools=[tool("t")])}, server=open_) as running:
         answer = await Door(running.app).ask(method, {"name": "a"}, host="localhost")
-        assert answer.error == {"code": 3003, "message": "Insufficient permissions", "data": {"method": method}}
+        assert plain(answer.error) == {"code": 3003, "message": "Insufficient permissions", "data": {"method": method}}
 
 
 async def test_what_passed_through_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

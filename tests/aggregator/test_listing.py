@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.middleware.calls import call
 from tests.server.clients import Door
 from tests.server.peers import Json, Server, house, tool, until
+from vmcp.aggregator import listing
+from vmcp.aggregator.pages import Pages
+from vmcp.call import Call, Visible, narrowed
 from vmcp.config.model import Aggregation, Limits, Override, Selection
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.server.runtime import Runtime
@@ -222,3 +226,41 @@ async def test_a_list_shows_what_was_overridden(monkeypatch: pytest.MonkeyPatch)
         assert entry["name"] == "a_renamed"
         assert (entry["description"], entry["title"]) == ("Better.", "T")
         assert entry["annotations"] == {"readOnlyHint": True}
+
+
+# --- what is known of whom
+
+
+def asking(running: Runtime, **more: Any) -> Call:
+    table = running.table
+    return call(method="tools/list", tree={}, table=table, face=table.faces["/mcp"], **more)
+
+
+async def test_a_page_that_was_given_out_is_given_again_to_who_sees_the_same_and_to_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with house(monkeypatch, five()) as running:
+        kept = Pages()
+        everybody = asking(running)
+        routes = everybody.face.listing[_tools(running)]
+        first = listing.page(everybody, 10, kept=kept).result
+        assert listing.page(everybody, 10, kept=kept).result is first
+        assert listing.page(everybody, 10).result == first
+        one = asking(running, may=lambda route: route is routes[0], visible=Visible(routes, b"\1\0\0\0\0"))
+        shown = json.loads(bytes(listing.page(one, 10, kept=kept).result))["tools"]
+        assert [entry["name"] for entry in shown] == [routes[0].name]
+        assert listing.page(everybody, 10, kept=kept).result is first
+
+
+async def test_what_is_known_of_another_list_or_was_known_before_somebody_narrowed_it_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with house(monkeypatch, five()) as running:
+        routes = (asking(running)).face.listing[_tools(running)]
+        other = Visible((*routes[:4], routes[4]), b"\1" * 5)
+        assert other.routes is not routes
+        for unseen in (
+            asking(running, may=lambda _: False, visible=other),
+            narrowed(asking(running, may=lambda _: True, visible=Visible(routes, b"\1" * 5)), lambda _: False),
+        ):
+            assert json.loads(bytes(listing.page(unseen, 10, kept=Pages()).result))["tools"] == []

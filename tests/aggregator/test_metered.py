@@ -53,7 +53,7 @@ async def test_a_refusal_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch)
         answer = await call(door, "read")
         assert answer.error["code"] == -32603
         assert answer.error["message"] == "'read' is asked for too often; try again in 3600 s"
-        assert answer.error["data"] == {"retryAfter": 3600, "vmcpCode": 5000}
+        assert answer.error["data"].items() >= {"retryAfter": 3600, "vmcpCode": 5000}.items()
         assert [asked.method for asked in backend.asked].count("tools/call") == 1, "the refused never got there"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.aggregator.speaking import complete
 from tests.aggregator.tasked import DECLARED, INNER, OFFERS, STATE
-from tests.server.clients import Answer, Door
+from tests.server.clients import Answer, Door, plain
 from tests.server.peers import Asked, Json, Notify, Server, config, house, in_memory, said, text, tool, until
 from vmcp.config.model import Group
 from vmcp.errors import McpError
@@ -173,7 +173,7 @@ async def test_who_did_not_declare_tasks_gets_none_and_is_told_so(monkeypatch: p
         for method in ("tasks/get", "tasks/update", "tasks/cancel"):
             answer = await door.ask(method, {"taskId": "x"})
             assert (answer.status, answer.error["code"]) == (400, -32021)
-            assert answer.error["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+            assert plain(answer.error)["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
         for method in ("tasks/list", "tasks/result"):
             answer = await door.ask(method, {"taskId": "x", "_meta": DECLARED}, mcp_name=None)
             assert (answer.status, answer.error["code"]) == (404, -32601)

@@ -12,7 +12,7 @@ import pytest
 from tests.egress.web import Asked, Said, serving
 from tests.upstream.badserver import until
 from tests.upstream.test_dial import Authority
-from vmcp.egress import fetch
+from vmcp.egress import fetch, wire
 from vmcp.egress.fetch import Blocked, Fetcher, Unfetched
 
 
@@ -76,7 +76,7 @@ async def test_the_checked_address_is_the_one_that_is_connected_to(monkeypatch: 
         tried.append(address)
         return fetch.Fetched(200, {}, b"")
 
-    monkeypatch.setattr(fetch, "_ask", ask)
+    monkeypatch.setattr(wire, "ask", ask)
     fetcher = Fetcher(resolve=resolve)
     await fetcher.get("https://rebinding.example/")
     with pytest.raises(Blocked):

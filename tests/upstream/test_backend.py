@@ -503,3 +503,37 @@ async def test_a_silent_child_is_down_in_the_end(
     async with kept(local(journal, {"server/discover": [], "initialize": []})) as backend:
         assert "did not answer in time" in await backend.down()
     assert isinstance(backend.spec.env, MappingProxyType)
+
+
+class Ends:
+    """Wants to know how requests ended."""
+
+    only_ends = True
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str]] = []
+
+    def asks(self, *_: Any) -> None:
+        raise AssertionError("it does not want to know of beginnings")
+
+    def asked(self, sent: Any, call: Any, backend: str, transport: str, error: str, seconds: float) -> None:
+        assert (sent, seconds >= 0) == (None, True)
+        self.told.append((backend, transport, error))
+
+
+async def test_whoever_wants_to_know_only_how_requests_end_is_told_of_each_once() -> None:
+    ends = Ends()
+    async with served(server := web(LATEST)), kept(remote(server)) as backend:
+        with pytest.raises(Unavailable):
+            await backend.ask(trail=Trail(watcher=ends))
+        await backend.up()
+        await backend.ask(trail=Trail(watcher=ends))
+        server.on["tools/call"] = single(failure(-32602, "no"))
+        with pytest.raises(McpError):
+            await backend.ask(trail=Trail(watcher=ends))
+        server.on["tools/call"] = silence
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await backend.ask(trail=Trail(watcher=ends))
+    assert {told[:2] for told in ends.told} == {("time", "streamable-http")}
+    assert [told[2] for told in ends.told] == ["server_unavailable", "", "invalid_params", "cancelled"]

@@ -44,6 +44,14 @@ def test_the_last_lines_are_remembered_in_any_pieces_and_without_control_charact
     assert said.tail(1) == [" [31mthree\ufffd"]
 
 
+def test_what_is_to_be_hidden_is_shown_nowhere(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    said = Complaints("files", clock)
+    said.hide(["hush-hush", "hush-hush-longer"])
+    said.feed(b"cannot log in with hush-hush-longer or " + b"x" * 2030 + b"hush-hush\n")
+    assert "hush" not in said.tail(1)[0] + lines(told)[0]
+    assert said.tail(1)[0].startswith("cannot log in with *** or x")
+
+
 def test_as_much_is_kept_as_was_said_and_a_line_that_was_cut_is_not_shown(clock: Clock) -> None:
     said = Complaints("files", clock)
     for number in range(20_000):

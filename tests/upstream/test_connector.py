@@ -244,8 +244,11 @@ async def test_a_child_that_we_end_ourselves_is_told_to_nobody(journal: Path) ->
     gone: list[int] = []
     async with connector(spec("", "stdio", command=words)) as made:
         link = await made.connect(terms(on_gone=lambda: gone.append(1)))
+        assert (made.facts()["starts"], made.facts()["pid"]) == (1, journal_of(journal, "pid")[-1])
         await made.shut(link.wire)
+        assert made.facts()["pid"] is None
         await made.connect(terms(on_gone=lambda: gone.append(2)))
+        assert made.facts()["starts"] == 2
     assert (gone, [alive(pid) for pid in journal_of(journal, "pid")]) == ([], [False, False])
 
 

@@ -172,6 +172,17 @@ async def test_one_that_cannot_be_listed_without_a_credential_is_unauthenticated
         assert backend.status.health == "unauthenticated"
 
 
+async def test_that_it_turned_us_away_is_a_fact_of_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vmcp.upstream")
+    async with served(server := web(MODERN, **{"server/discover": text(401)})), kept(probing(server)) as backend:
+        await turned(backend, "unauthenticated")
+        server.on["server/discover"] = drop
+        await turned(backend, "unhealthy")
+    first, *others = told(caplog, "backend down")
+    assert (first["refused"], first["login"]) == (True, False)
+    assert "refused" not in others[-1]
+
+
 async def test_where_each_caller_has_his_own_credential_a_probe_without_one_expects_a_401() -> None:
     auth = PassThrough(listing=Concealed("listing"))
     async with served(server := web(LATEST, ping=text(401))), kept(probing(server, auth=auth)) as backend:

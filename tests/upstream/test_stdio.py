@@ -113,6 +113,16 @@ async def test_a_missing_npx_says_to_install_node() -> None:
             await stdio.spawn("time", Program([program], {"PATH": "/nowhere"}))
 
 
+async def test_a_child_that_tells_its_secret_does_not_tell_it_on(journal: Path) -> None:
+    env = {"API_KEY": "hush-0123456789", "HOME": "/home/somebody", "FOLDER": "/srv/data", "MODE": "short"}
+    said = " ".join(env.values())
+    async with spawned(journal, {"start": [["write", 2, f"{said}\n"]]}, env) as wire:
+        await until(lambda: bool(wire.stderr))
+        assert wire.stderr == ["*** /home/somebody /srv/data short"]
+        assert "hush" not in str(wire.facts())
+    assert wire.obituary().endswith(': "*** /home/somebody /srv/data short"')
+
+
 @pytest.mark.parametrize("env", [{"A": "b\0c"}, {"A=B": "c"}], ids=["NUL in a value", "sign in a name"])
 async def test_an_environment_that_no_process_can_have_is_refused(env: dict[str, str], journal: Path) -> None:
     with pytest.raises(Unavailable):

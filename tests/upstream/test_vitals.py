@@ -206,4 +206,5 @@ def test_an_open_breaker_refuses_at_once_and_says_when_to_come_back() -> None:
         "changes": 0,
         "breaker": {"state": "open", "succeeded": 2, "failed": 4, "refused": 1, "opened": 1},
     }
+    assert told.facts(3.5)["breaker"]["waitSeconds"] == 7.5
     assert "breaker" not in vitals().facts()

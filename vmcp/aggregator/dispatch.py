@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from vmcp.aggregator import listing
+from vmcp.aggregator.pages import Pages
 from vmcp.aggregator.tasks import Tasks, Ways
 from vmcp.call import Call, Complete, Outcome, resource_for, usable
 from vmcp.errors import Code, McpError
@@ -55,6 +56,7 @@ class Dispatch:
         self._tasks = tasks
         self._page_size = page_size
         self._whole = whole
+        self._pages = Pages()
         self._methods: Mapping[str, Answering] = {
             "initialize": self._initialize,
             "server/discover": self._discover,
@@ -96,11 +98,11 @@ class Dispatch:
 
     async def _list(self, call: Call) -> Complete:
         if not call.face.missing:
-            return listing.page(call, self._page_size)
+            return listing.page(call, self._page_size, kept=self._pages)
         absent = {name: _absence(self._backends[name]) for name in call.face.missing}
         if self._whole:
             raise listing.incomplete(call, absent)
-        return listing.page(call, self._page_size, absent)
+        return listing.page(call, self._page_size, absent, self._pages)
 
     async def _tool(self, call: Call) -> Outcome:
         name = _named(call, "name")

@@ -5,7 +5,7 @@ whom the operator lets near: everybody who reaches a listener of this machine al
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from vmcp.aggregator import listing
 from vmcp.aggregator.shelf import Shelf
@@ -21,6 +21,8 @@ Answering = Callable[[Call], Awaitable[Outcome]]
 Telling = Callable[[Call], Awaitable[dict[str, Any]]]
 Numbers = Callable[[], Mapping[str, Any]]
 """What was counted, by the names of ``vmcp/metrics``."""
+Statistics = Callable[[Literal["method", "backend"]], Mapping[str, Any]]
+"""How each of them does, by its name."""
 
 
 class Server(Protocol):
@@ -54,12 +56,14 @@ class Introspection:
         *,
         may: bool,
         impaired: Callable[[], bool] = lambda: False,
+        statistics: Statistics = lambda _: {},
     ) -> None:
         self._servers = servers
         self._numbers = numbers
         self._shelf = shelf
         self._may = may
         self._impaired = impaired
+        self._statistics = statistics
 
     @property
     def methods(self) -> Mapping[str, Answering]:
@@ -133,7 +137,14 @@ class Introspection:
             if self._shelf is not None
             else {"vmcp_cache_size": 0, "vmcp_requests_cached_total": 0}
         )
-        return {"metrics": {**self._numbers(), **servers, **kept}}
+        return {"metrics": {**self._numbers(), **servers, **kept}, **self._how(call)}
+
+    def _how(self, call: Call) -> dict[str, Any]:
+        """How each method and each server of this group does, if that is counted."""
+        here = self._here(call)
+        methods, known = self._statistics("method"), self._statistics("backend")
+        servers = {name: told for name, told in known.items() if name in here}
+        return {"statistics": {"methods": methods, "servers": servers}} if methods else {}
 
 
 def _open(call: Call, route: Route) -> bool:

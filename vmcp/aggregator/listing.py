@@ -14,6 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from vmcp import __version__
+from vmcp.aggregator import pages
+from vmcp.aggregator.pages import Excerpt, Pages
 from vmcp.call import Call, Complete, May
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope
@@ -40,27 +42,41 @@ class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     after: str
 
 
-def page(call: Call, size: int, absent: Mapping[str, str] = _NOBODY) -> Complete:
+def page(call: Call, size: int, absent: Mapping[str, str] = _NOBODY, kept: Pages | None = None) -> Complete:
     """One page of the list that ``call`` asks for. Raises ``McpError`` for a cursor that leads nowhere.
 
-    ``absent`` are the backends whose part is missing, and why; the page says so.
+    ``absent`` are the backends whose part is missing, and why; the page says so. ``kept`` are those that were given out before.
     """
     kind = KINDS[call.method]
     routes = call.face.listing.get(kind, ())
     start = _start(call.tree.get("cursor"), kind, routes, call.may)
-    # One more than is shown, as whether there is a next page depends on what the caller may see.
-    found = routes[start : start + size + 1] if call.may is None else _admitted(routes[start:], call.may, size + 1)
+    frame = b"".join(b"%b," % part for part in _frame(call, cached=True, absent=absent))
+    visible, modern = call.visible, call.peer.revision.modern
+    if call.may is None:
+        wanted = Excerpt(routes, None, start, size, modern)
+    elif visible is not None and visible.routes is routes:
+        wanted = Excerpt(routes, visible.mask, start, size, modern)
+    else:
+        # One more than is shown, as whether there is a next page depends on what the caller may see.
+        found = tuple(islice(filter(call.may, routes[start:]), size + 1))
+        return Complete(_text(kind, frame, found, size, modern=modern), call.peer.revision)
+    text = None if kept is None else kept.find(call.table.number, wanted, frame)
+    if text is None:
+        text = _text(kind, frame, pages.chosen(wanted), size, modern=modern)
+        if kept is not None:
+            kept.keep(call.table.number, wanted, frame, text)
+    return Complete(text, call.peer.revision)
+
+
+def _text(kind: Kind, frame: bytes, found: tuple[Route, ...], size: int, *, modern: bool) -> bytes:
+    """A page that begins with ``frame``. What is found beyond ``size`` is on the next."""
     shown = found[:size]
-    modern = call.peer.revision.modern
-    entries = b",".join(route.modern if modern else route.handshake for route in shown)
-    parts = [b'"%b":[%b]' % (kind.value.encode(), entries)]
-    if len(found) > size:
-        parts.append(b'"nextCursor":"%b"' % _cursor(kind, shown[-1].name))
-    return Complete(b"{%b}" % b",".join([*_frame(call, cached=True, absent=absent), *parts]), call.peer.revision)
-
-
-def _admitted(routes: tuple[Route, ...], may: May, most: int) -> tuple[Route, ...]:
-    return tuple(islice(filter(may, routes), most))
+    more = b',"nextCursor":"%b"' % _cursor(kind, shown[-1].name) if len(found) > size else b""
+    texts = [route.modern if modern else route.handshake for route in shown]
+    # One join: the entries may be megabytes, and each further copy of them costs as much as everything else.
+    texts[:1] = [b'{%b"%b":[%b' % (frame, kind.value.encode(), texts[0] if texts else b"")]
+    texts[-1] = b"%b]%b}" % (texts[-1], more)
+    return b",".join(texts)
 
 
 def _start(cursor: object, kind: Kind, routes: tuple[Route, ...], may: May | None) -> int:
@@ -92,7 +108,8 @@ def incomplete(call: Call, absent: Mapping[str, str]) -> McpError:
     text = "The list is not complete, and operational.failureHandling.partialFailureMode is fail"
     if call.may is None:
         text += ": " + ", ".join(f"backend '{name}' is {why}" for name, why in absent.items())
-    return McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.SERVER_UNAVAILABLE)
+    nobody = call.face.backends <= absent.keys()
+    return McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.ALL_SERVERS_DOWN if nobody else Code.SERVER_UNAVAILABLE)
 
 
 def _degraded(call: Call, absent: Mapping[str, str]) -> dict[str, Any]:

@@ -6,17 +6,19 @@ The rule: what has changed is forgotten wherever it is, on its way too; a disk t
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from vmcp.config.globs import globs
 from vmcp.state.cache import Kept, Memory
-from vmcp.state.disk import Disk
 from vmcp.tasks import Nest
 from vmcp.upstream.ask import params_of
 from vmcp.upstream.keeper import UPDATED
+
+if TYPE_CHECKING:
+    from vmcp.state.disk import Disk
 
 LARGE: Final = 10 << 10
 LONG: Final = 600.0
@@ -42,7 +44,7 @@ class Flight:
 class Shelf:
     """Where results lie: in memory, and on disk where there is one. It outlives configurations."""
 
-    def __init__(self, memory: Memory, disk: Disk | None, nest: Nest, now: Callable[[], float]) -> None:
+    def __init__(self, memory: Memory, disk: "Disk | None", nest: Nest, now: Callable[[], float]) -> None:
         self.memory = memory
         self.now = now
         self._disk = disk
@@ -133,5 +135,5 @@ class Shelf:
         if self._disk is not None:
             self._nest.start(self._forgotten(self._disk, concerns), "cache")
 
-    async def _forgotten(self, disk: Disk, concerns: Callable[[str, str], bool]) -> None:
+    async def _forgotten(self, disk: "Disk", concerns: Callable[[str, str], bool]) -> None:
         await asyncio.to_thread(disk.forget, concerns)

@@ -7,6 +7,7 @@ without breaking it off in the middle of a handshake. Errors name the reason, ne
 
 import asyncio
 import functools
+import importlib
 import ipaddress
 import logging
 import socket
@@ -15,9 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
-
-from vmcp.egress import guard
+from vmcp.egress import guard, trust
 from vmcp.egress.guard import Blocked, Target
 from vmcp.errors import VmcpError
 from vmcp.tasks import Nest
@@ -31,14 +30,16 @@ BYTES: Final = 1 << 20
 SECONDS: Final = 10.0
 AT_ONCE: Final = 256
 """Requests in flight; one more is refused."""
-_CONNECT: Final = 5.0
-"""Seconds for one address, where there are others."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Unfetched(VmcpError):
     """No answer came, and why."""
+
+
+class Unreached(Unfetched):
+    """There was no connection to this address; another one may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,9 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
+    """One request: what ``wire`` needs to know of it."""
+
     method: str
     url: str
     headers: Mapping[str, str]
@@ -84,7 +87,7 @@ class Fetcher:
         seconds: float = SECONDS,
     ) -> Fetched:
         """GET. ``allow_private``: the URL stands in the config. Raises ``Blocked`` and ``Unfetched``."""
-        return await self._run(_Job("GET", url, headers or {}, b"", allow_private, max_bytes, seconds))
+        return await self._run(Job("GET", url, headers or {}, b"", allow_private, max_bytes, seconds))
 
     async def post(
         self,
@@ -97,14 +100,14 @@ class Fetcher:
         seconds: float = SECONDS,
     ) -> Fetched:
         """POST; the same otherwise."""
-        return await self._run(_Job("POST", url, headers or {}, body, allow_private, max_bytes, seconds))
+        return await self._run(Job("POST", url, headers or {}, body, allow_private, max_bytes, seconds))
 
     async def close(self) -> None:
         """Break off what still runs; nothing is asked any more."""
         self._closed = True
         await self._nest.close()
 
-    async def _run(self, job: _Job) -> Fetched:
+    async def _run(self, job: Job) -> Fetched:
         if self._closed:
             raise Unfetched("vmcp is stopping")
         if self._running >= AT_ONCE:
@@ -121,7 +124,7 @@ class Fetcher:
         if not answer.done():
             answer.set_exception(Unfetched("it was broken off"))
 
-    async def _work(self, job: _Job, answer: asyncio.Future[Fetched]) -> None:
+    async def _work(self, job: Job, answer: asyncio.Future[Fetched]) -> None:
         try:
             async with asyncio.timeout(job.seconds):
                 fetched = await self._fetch(job)
@@ -132,18 +135,19 @@ class Fetcher:
         else:
             answer.set_result(fetched)
 
-    async def _fetch(self, job: _Job) -> Fetched:
+    async def _fetch(self, job: Job) -> Fetched:
         target = guard.target(job.url, allow_private=job.allow_private)
         addresses = guard.checked(await self._addresses(target), allow_private=job.allow_private)
         context = _context(self._ca_bundle) if target.scheme == "https" else None
+        wire = await asyncio.to_thread(importlib.import_module, "vmcp.egress.wire")
         for last, address in enumerate(addresses, 1 - len(addresses)):
             try:
-                return await _ask(job, target, address, context)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                fetched: Fetched = await wire.ask(job, target, address, context)
+            except Unreached:
                 if not last:
-                    raise Unfetched(_why(error)) from None
-            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-                raise Unfetched(_why(error)) from None
+                    raise
+            else:
+                return fetched
         raise AssertionError("checked() gives at least one address")
 
     async def _addresses(self, target: Target) -> Sequence[str]:
@@ -155,43 +159,6 @@ class Fetcher:
             raise Unfetched("its host name cannot be resolved") from None
 
 
-async def _ask(job: _Job, target: Target, address: str, context: ssl.SSLContext | None) -> Fetched:
-    """One request over a connection of its own to ``address``; TLS is for the name."""
-    timeout = httpx.Timeout(job.seconds, connect=min(_CONNECT, job.seconds))
-    headers = {**job.headers, "host": target.host_header, "accept-encoding": "identity", "connection": "close"}
-    url = httpx.URL(
-        scheme=target.scheme, host=address, port=target.port, raw_path=target.path.encode("ascii", "strict")
-    )
-    extensions = {"sni_hostname": target.host.rstrip(".")} if context is not None else {}
-    transport = httpx.AsyncHTTPTransport(verify=context or False, trust_env=False, http2=False, retries=0)
-    async with httpx.AsyncClient(
-        transport=transport, trust_env=False, follow_redirects=False, timeout=timeout
-    ) as client:
-        request = httpx.Request(
-            job.method,
-            url,
-            headers=headers,
-            content=job.body or None,
-            extensions={**extensions, "timeout": timeout.as_dict()},
-        )
-        response = await client.send(request, stream=True)
-        try:
-            return Fetched(response.status_code, dict(response.headers), await _body(response, job.max_bytes))
-        finally:
-            await response.aclose()
-
-
-async def _body(response: httpx.Response, most: int) -> bytes:
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Unfetched("it answered compressed, which was not asked for")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > most:
-            raise Unfetched(f"its answer is larger than {most} bytes")
-    return bytes(body)
-
-
 async def _resolve(host: str, port: int) -> Sequence[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(ipaddress.ip_address(str(address[0]).partition("%")[0])) for *_, address in found]
@@ -200,30 +167,13 @@ async def _resolve(host: str, port: int) -> Sequence[str]:
 @functools.lru_cache(16)
 def _context(ca_bundle: str | None) -> ssl.SSLContext:
     """One for the whole process: making one reads all the system's roots."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = trust.context()
     if ca_bundle is not None:
         try:
             context.load_verify_locations(cafile=ca_bundle)
         except OSError:
             raise Unfetched("its CA bundle cannot be read") from None
     return context
-
-
-def _why(error: Exception) -> str:
-    """Why there was no answer, in words that name no URL: those of the library may."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return "its TLS certificate is not trusted"
-        if isinstance(cause, ssl.SSLError):
-            return "the TLS handshake failed"
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx.TimeoutException):
-        return "it did not answer in time"
-    if isinstance(error, httpx.ConnectError):
-        return "the connection failed"
-    return "it broke the connection or answered with no HTTP"
 
 
 def _seen(answer: asyncio.Future[Fetched]) -> None:

@@ -8,12 +8,14 @@ import asyncio
 import functools
 import logging
 import os
+import sys
 from collections.abc import Coroutine, Mapping
+from time import perf_counter
 from typing import Any
 
 from msgspec import Raw
 
-from vmcp.call import Call, Complete
+from vmcp.call import Call, Complete, Watcher
 from vmcp.config.model import BackendSpec, Limits
 from vmcp.errors import Code, McpError, Overdue, SessionLost, Unavailable, WireError
 from vmcp.protocol import bridge
@@ -32,7 +34,7 @@ from vmcp.upstream.owner import Owner, Status
 from vmcp.upstream.sending import SHARED
 from vmcp.upstream.vitals import ANSWERED, FAILED, SILENT, Vitals, judged
 from vmcp.upstream.watch import Watch
-from vmcp.upstream.watched import watched
+from vmcp.upstream.watched import fault, watched
 from vmcp.upstream.wire import Credential
 
 __all__ = ["Backend", "Outgoing", "Owner", "Status"]
@@ -102,7 +104,17 @@ class Backend:
 
     def facts(self) -> Mapping[str, Any]:
         """What is known of how it does."""
-        return {"health": self.status.health, **self._vitals.facts(), **self._connector.facts()}
+        return {"health": self.status.health, **self._vitals.facts(self._now()), **self._connector.facts()}
+
+    @property
+    def restarts(self) -> int:
+        """How often it has come back: its process was started anew, or it was connected to anew."""
+        return max(0, self._control.ups - 1)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of its child processes."""
+        return self._connector.pids
 
     def reset(self) -> None:
         """Let calls through again, whatever happened before."""
@@ -225,41 +237,49 @@ class Backend:
         ``asker`` answers what a backend of the handshake era asks meanwhile; only a private link can pass it on.
         """
         watcher = call.trail.watcher
-        if watcher is None:
-            return self._send(call, outgoing, asker)
+        if watcher is None or watcher.only_ends:
+            return self._send(call, outgoing, asker, watcher)
         return watched(self._send, self.spec, call, outgoing, asker, watcher)
 
-    async def _send(self, call: Call, outgoing: Outgoing, asker: Asker | None) -> Complete:
-        now = self._now
-        began = now()
-        link = self._control.link
-        if link is None:
-            raise self._absent()
-        revision = link.facts.revision
-        key, credential = self._key(call, link), self._credentials.of(call.identity)
-        capabilities = sending.mirrored(self.spec, call) if revision.modern or key is not SHARED else NOTHING
-        epoch, verdict = self._vitals.enter(began), SILENT
+    async def _send(
+        self, call: Call, outgoing: Outgoing, asker: Asker | None, watcher: Watcher | None = None
+    ) -> Complete:
+        began, raw = perf_counter() if watcher is not None else 0.0, None
         try:
-            heard = asker if key is not SHARED else None
-            ask = sending.ask_of(self.spec, call, outgoing, began, capabilities, heard, credential=credential)
-            if key is SHARED:
-                raw = await self._request(link, ask)
-            else:
-                raw, revision = await self._privately(key, link, ask)
-            verdict = ANSWERED
-        except McpError as error:
-            verdict = judged(error)
-            if error.code == Code.HEADER_MISMATCH:
-                self._control.doubt()  # its schemas are others by now
-            spoken = self.speaks(call) or revision
-            raise bridge.error(error, call.method, call.name, spoken, call.peer.revision) from error
-        except WireError as error:
-            verdict = FAILED
-            raise Unavailable(self.spec.name, str(error), Code.PROTOCOL_ERROR) from error
+            link = self._control.link
+            if link is None:
+                raise self._absent()
+            revision = link.facts.revision
+            key, credential = self._key(call, link), self._credentials.of(call.identity)
+            capabilities = sending.mirrored(self.spec, call) if revision.modern or key is not SHARED else NOTHING
+            entered = self._now()
+            epoch, verdict = self._vitals.enter(entered), SILENT
+            try:
+                heard = asker if key is not SHARED else None
+                ask = sending.ask_of(self.spec, call, outgoing, entered, capabilities, heard, credential=credential)
+                if key is SHARED:
+                    raw = await self._request(link, ask)
+                else:
+                    raw, revision = await self._privately(key, link, ask)
+                verdict = ANSWERED
+            except McpError as error:
+                verdict = judged(error)
+                if error.code == Code.HEADER_MISMATCH:
+                    self._control.doubt()  # its schemas are others by now
+                spoken = self.speaks(call) or revision
+                raise bridge.error(error, call.method, call.name, spoken, call.peer.revision) from error
+            except WireError as error:
+                verdict = FAILED
+                raise Unavailable(self.spec.name, str(error), Code.PROTOCOL_ERROR) from error
+            finally:
+                ended = self._now()
+                self._vitals.leave(epoch, verdict, ended)
+                call.trail.upstream_seconds += ended - entered
         finally:
-            ended = now()
-            self._vitals.leave(epoch, verdict, ended)
-            call.trail.upstream_seconds += ended - began
+            # (Here, as a coroutine around this one would cost each call.)
+            if watcher is not None:
+                ill = "" if raw is not None else fault(sys.exception())
+                watcher.asked(None, call, self.spec.name, self.spec.transport, ill, perf_counter() - began)
         return Complete(raw, revision)
 
     def _key(self, call: Call, link: Link) -> Key:

@@ -145,6 +145,16 @@ class Balanced:
         """What is known of how it does; replicas are told apart by their numbers."""
         return {"replicas": [{"replica": each.number, **each.backend.facts()} for each in self._replicas]}
 
+    @property
+    def restarts(self) -> int:
+        """How often replicas have come back."""
+        return sum(each.backend.restarts for each in self._replicas)
+
+    @property
+    def pids(self) -> list[int]:
+        """None: replicas are reached by URL."""
+        return []
+
     def reset(self) -> None:
         """Let calls through to all replicas again, whatever happened before."""
         for each in self._replicas:

@@ -5,7 +5,7 @@ second. What is left out there is counted, and the log says how much it was.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from vmcp.upstream.inbox import printable
@@ -50,7 +50,12 @@ class Complaints:
         self._name = name
         self._kept = bytearray()
         self._line = b""
+        self._secrets: list[bytes] = []
         self._pace = Pace(now)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Say nothing of these from now on, whatever comes."""
+        self._secrets = sorted((each.encode("utf-8", "surrogateescape") for each in secrets), key=len, reverse=True)
 
     def feed(self, data: bytes) -> None:
         """Take what came."""
@@ -65,7 +70,12 @@ class Complaints:
         lines = bytes(self._kept[-KEPT:]).split(b"\n")
         if len(self._kept) > KEPT:
             del lines[0]  # it begins somewhere
-        return [text for line in lines if (text := printable(line))][-most:]
+        return [text for line in lines if (text := self._shown(line))][-most:]
+
+    def _shown(self, line: bytes) -> str:
+        for secret in self._secrets:
+            line = line.replace(secret, b"***")
+        return printable(line)
 
     def _log(self, data: bytes) -> None:
         room, skipped = self._pace.room()
@@ -76,5 +86,5 @@ class Complaints:
         self._pace.took(len(lines), over)
         self._line = rest[rest.rfind(b"\n") + 1 :][:LONGEST]
         for line in lines:
-            if text := printable(line):
+            if text := self._shown(line):
                 log.debug("stderr", extra={"backend": self._name, "line": text})

@@ -24,7 +24,7 @@ from vmcp.upstream.http import HttpRefused, HttpWire
 from vmcp.upstream.link import Facts, Link
 from vmcp.upstream.pool import Pool
 from vmcp.upstream.spare import Spare
-from vmcp.upstream.stdio import Program, StdioWire, environment, spawn
+from vmcp.upstream.stdio import STDERR_LINES, Program, StdioWire, environment, spawn
 from vmcp.upstream.wire import Credential, Headers, Wire
 
 CALLS: Final = "calls"
@@ -75,6 +75,7 @@ class Connector:
         self._nest = nest
         self._limits = limits
         self._child: StdioWire | None = None
+        self._starts = 0
         self._spare = Spare(spec.name, self._started, limits, nest) if spec.process.warm else None
         self._size = max(limits.response_bytes, limits.list_bytes)
         self.own: Credential | None = None
@@ -189,6 +190,7 @@ class Connector:
 
     async def _started(self, whose: str) -> StdioWire:
         spec = self._spec
+        self._starts += 1
         env = environment(secrets.resolve(spec.name, spec.env, self._environ), self._environ)
         return await spawn(spec.name, Program(spec.command, env, spec.cwd, spec.process), self._limits, whose)
 
@@ -234,7 +236,15 @@ class Connector:
         calls = self._pools.get(CALLS)
         if calls is not None:
             return {"pool": calls.numbers()}
-        return self._child.facts() if self._child is not None else {}
+        if self._child is None:
+            return {"starts": self._starts} if self._starts else {}
+        return {"starts": self._starts, "pid": self._child.pid, **self._child.facts(STDERR_LINES)}
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the child processes that somebody uses."""
+        running = [wire.pid for wire in self._wires if isinstance(wire, StdioWire)]
+        return [pid for pid in running if pid is not None]
 
     async def shut(self, wire: Wire) -> None:
         """Close a wire that is of no more use. Connections over HTTP stay for the others."""

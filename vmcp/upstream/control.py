@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Raw
 
 from vmcp.config.model import BackendSpec, Limits
-from vmcp.errors import Code, SessionLost, Unavailable, VmcpError
+from vmcp.errors import Code, ConsentRequired, SessionLost, Unavailable, VmcpError
 from vmcp.routing.catalog import Catalog
 from vmcp.tasks import Nest, backoff
 from vmcp.upstream import sending
@@ -37,7 +37,8 @@ STEADY = 60.0
 
 
 class Control:
-    """Mutable; ``run`` is its one owner. ``link`` is None while there is no connection; ``label`` names it in the log."""
+    """Mutable; ``run`` is its one owner. ``link`` is None while there is no connection, ``ups`` counts how often there was a new
+    one; ``label`` names it in the log."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Control:
         credentials: Credentials,
     ) -> None:
         self.link: Link | None = None
+        self.ups = 0
         self.label: dict[str, object] = {"backend": spec.name}
         self.status = Status()
         self.vitals = Vitals(spec.name, spec.health, Breaker(spec.breaker) if spec.breaker is not None else None)
@@ -95,8 +97,9 @@ class Control:
         self.watch.attach(self.link)
         catalog = await self._list(self.link)
         self.vitals.rose(self._now())
-        self._settle("up")
+        self.ups += 1
         log.info("backend up", extra=self._facts(catalog, self._now() - began))
+        self._settle("up")
 
     async def _connected(self) -> Link:
         own = self._credentials.own
@@ -138,10 +141,9 @@ class Control:
             pause = min(pause, self._spec.health.interval)  # to try costs no more than a probe
         known = self.status.state == "down" and self.status.why == why
         self.vitals.fell(error, self._now())
+        facts = {**self._facts(None, pause), "why": why, **_wanted(error)}
+        log.log(logging.DEBUG if known else logging.WARNING, "backend down", extra=facts)
         self._settle("down")
-        log.log(
-            logging.DEBUG if known else logging.WARNING, "backend down", extra={**self._facts(None, pause), "why": why}
-        )
         await self._drop()
         await asyncio.sleep(pause)
 
@@ -280,3 +282,8 @@ class Control:
             self._wake.set()
         elif self.tells(method):
             self._owner.heard(self._spec.name, method, params)
+
+
+def _wanted(error: VmcpError) -> dict[str, bool]:
+    """Whether it turned us away for who we are, and whether a login of its user would help."""
+    return {"refused": True, "login": isinstance(error, ConsentRequired)} if judged(error) in UNKNOWN else {}

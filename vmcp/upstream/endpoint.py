@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from vmcp.config.model import TlsSpec
+from vmcp.egress import trust
 from vmcp.errors import VmcpError
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -93,8 +94,7 @@ def _shared_context() -> ssl.SSLContext:
 
 
 def _new_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = trust.context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from vmcp import nursery
+from vmcp import nursery, outset
 
 _NEEDED: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_FROZEN: Final = ("_PYI", "_MEI")
 
 
 def command() -> list[str]:
@@ -27,7 +26,7 @@ def command() -> list[str]:
 
 def environment() -> dict[str, str]:
     """What the nursery gets of our environment: what its interpreter needs to start, and no secret."""
-    return {name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_FROZEN)}
+    return {name: os.environ[name] for name in _NEEDED if name in os.environ} | outset.LOADER
 
 
 class Nursery:

@@ -39,6 +39,8 @@ CLOSE_WAIT, TERM_WAIT = 2.0, 3.0
 LINGER = 0.15
 """Seconds that what a child wrote last may arrive after its exit, and its exit after the end of its stdout."""
 _PLAIN: Final = Limits()
+HUSHED: Final = 8
+"""Characters of a declared value from which on it may be a secret, unless it is a path."""
 
 
 def environment(declared: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
@@ -88,6 +90,7 @@ class StdioWire(Inbox):
     async def start(self, program: Program, place: Place) -> None:
         """Start the child in its place, which is given back when nothing of it is left. Raises ``Refused``."""
         child = Child(self)
+        self._complaints.hide(_secrets(program.env))
         try:
             await child.start(program.order())
             self._child, self._place = child, place
@@ -200,10 +203,15 @@ class StdioWire(Inbox):
             return ""
         return f"it wrote more than {NOISE} lines in a row that are no JSON-RPC"
 
-    def facts(self) -> Mapping[str, object]:
+    def facts(self, lines: int = SHOWN) -> Mapping[str, object]:
         """What is known of the process beside its health: lines that were no messages, and the last that it complained of."""
-        said = [scrub.text(line) for line in self._complaints.tail(SHOWN)]
+        said = [scrub.text(line) for line in self._complaints.tail(lines)]
         return {"garbage": self._garbage, "stderr": said}
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None when it does not run."""
+        return self._child.pid if self._child is not None and self._child.returncode is None else None
 
     def obituary(self) -> str:
         """Why the child is not there, with the last thing it said on stderr."""
@@ -230,6 +238,12 @@ class StdioWire(Inbox):
     def _kill(self) -> None:
         if self._child is not None:
             self._child.kill()
+
+
+def _secrets(env: Mapping[str, str]) -> list[str]:
+    """Values of an environment that a child had better not tell; what is everybody's is none of them."""
+    declared = [value for key, value in env.items() if key not in INHERITED]
+    return [value for value in declared if len(value) >= HUSHED and not value.startswith(("/", "."))]
 
 
 async def spawn(name: str, program: Program, limits: Limits = _PLAIN, whose: str = "") -> StdioWire:

@@ -183,11 +183,13 @@ class Vitals:
             self._good = 0
             self._become("unhealthy", reason(error), now)
 
-    def facts(self) -> dict[str, Any]:
-        """Numbers, for whoever shows them."""
+    def facts(self, now: float | None = None) -> dict[str, Any]:
+        """Numbers, for whoever shows them; with ``now`` also how long an open breaker waits."""
         facts: dict[str, Any] = {"active": self.active, "probes": self.probes, "changes": self.changes}
         if self.breaker is not None:
             facts["breaker"] = {"state": self.breaker.state, **msgspec.structs.asdict(self.breaker.statistics)}
+            if now is not None and self.breaker.state == "open":
+                facts["breaker"]["waitSeconds"] = round(self.breaker.wait(now), 1)
         return facts
 
     # --- conclusions

@@ -5,6 +5,7 @@ said there is replaced, as the request is ours.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any, Final
@@ -29,19 +30,20 @@ async def watched(
     asking = call
     if sent is not None and sent.carrier:
         asking, outgoing = carrying(call, outgoing, sent.carrier)
-    began, error = perf_counter(), outcomes.INTERNAL
+    began, complete = perf_counter(), None
     try:
         complete = await send(asking, outgoing, asker)
-        error = ""
-    except VmcpError as failed:
-        error = outcomes.error_type(failed)
-        raise
-    except asyncio.CancelledError:
-        error = outcomes.CANCELLED
-        raise
     finally:
+        error = "" if complete is not None else fault(sys.exception())
         watcher.asked(sent, call, spec.name, spec.transport, error, perf_counter() - began)
     return complete
+
+
+def fault(failed: BaseException | None) -> str:
+    """How a request ended that ``failed`` ended, in one word."""
+    if isinstance(failed, VmcpError):
+        return outcomes.error_type(failed)
+    return outcomes.CANCELLED if isinstance(failed, asyncio.CancelledError) else outcomes.INTERNAL
 
 
 def carrying(call: Call, outgoing: Outgoing, carrier: Mapping[str, str]) -> tuple[Call, Outgoing]:
