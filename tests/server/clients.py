@@ -6,6 +6,7 @@ Rule: what comes back is kept as the bytes that came back; only a test interpret
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,17 @@ from vmcp.server.sessions import Session, Sessions
 from vmcp.tasks import Nest
 
 Json = dict[str, Any]
+_NAME = re.compile(rb',?"requestId":"[0-9a-f]{16}"')
+
+
+def unnamed(body: bytes) -> bytes:
+    """An answer without what is different in each that failed."""
+    return _NAME.sub(b"", body)
+
+
+def plain(error: Json) -> Json:
+    """An error without the same."""
+    return {**error, "data": {key: value for key, value in error["data"].items() if key != "requestId"}}
 
 
 @dataclass

@@ -22,6 +22,8 @@ class Collected:
 
     port: int = 0
     spans: list[Any] = field(default_factory=list)
+    told: list[tuple[str, Any]] = field(default_factory=list)
+    """The same, each beside the name of the service that told it."""
     metrics: dict[str, list[Any]] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -37,7 +39,9 @@ class Collected:
             traces = ExportTraceServiceRequest.FromString(body)
             for resource in traces.resource_spans:
                 self.resources.append(attributes(resource.resource.attributes))
-                self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+                spans = [span for scope in resource.scope_spans for span in scope.spans]
+                self.spans += spans
+                self.told += [(self.resources[-1].get("service.name", ""), span) for span in spans]
         elif path == "/v1/metrics":
             told = ExportMetricsServiceRequest.FromString(body)
             for resource in told.resource_metrics:

@@ -116,6 +116,20 @@ async def test_nobody_is_accepted_while_descriptors_are_short_and_then_who_waite
         assert found.acceptor.pauses == 2, "and again"
 
 
+async def test_who_comes_in_the_last_moment_is_a_connection_that_ends_like_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with accepting(monkeypatch) as found:
+        crowd = [socket.create_connection(("127.0.0.1", found.port)) for _ in range(20)]
+        found.acceptor._on_some()
+        found.acceptor.stop()
+        await found.acceptor.settle()
+        assert len(found.state.connections) == len(crowd)
+        for each in crowd:
+            each.close()
+        await until(lambda: not found.state.connections)
+
+
 async def test_connections_that_are_not_used_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmcp.server.timed.HURRY", 0.0)
     async with accepting(monkeypatch) as found:

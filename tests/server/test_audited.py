@@ -362,3 +362,21 @@ def test_a_key_comes_from_where_the_configuration_says(tmp_path: Path) -> None:
         proof = Proof(key)
         proof.read("a", first)
         assert len(proof.faults) == faults
+
+
+async def test_what_comes_through_the_listener_and_is_no_call_has_its_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Accept: application/json, text/event-stream\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    statuses: dict[int, int] = {}
+    async with on_a_socket(monkeypatch, tmp_path) as (found, door):
+        for path, body in ((b"/mcp", b"{"), (b"/nothing", b"{}"), (b"/mcp", b'{"jsonrpc":"2.0","method":"x"}')):
+            client = await door.say(head % (path, len(body), body))
+            answer = await client.rest()
+            statuses[len(statuses)] = int(answer.split()[1])
+        events = await found.events(3)
+    told = [event["metadata"]["extra"]["http_status"] for event in events]
+    assert told == list(statuses.values())
+    assert [event["outcome"] for event in events] == ["failure"] * 3
+    assert told[:2] == [400, 404]

@@ -180,10 +180,13 @@ async def test_errors_of_ours_and_log_lines_name_the_trace(
             door = Door(running.app)
             ours = (await door.ask("tools/call", {"name": "none", "_meta": {"traceparent": SAMPLED}})).error
             theirs = (await door.ask("tools/call", {"name": "t", "_meta": {"traceparent": SAMPLED}})).error
+    request = ours["data"].pop("requestId")
     assert ours["data"] == {"traceId": TRACE, "vmcpCode": Code.ROUTING_FAILED}
     assert (theirs["code"], theirs.get("data")) == (-32099, None)
     lines = [record.__dict__ for record in caplog.records if record.getMessage() == "call failed"]
     assert [(line["trace_id"], line["jsonrpc_id"]) for line in lines] == [(TRACE, "1"), (TRACE, "1")]
+    assert lines[0]["request_id"] == request
+    assert len({line["request_id"] for line in lines}) == 2
 
 
 async def test_without_tracing_what_the_client_says_of_its_trace_passes_and_baggage_does_not(
@@ -191,7 +194,8 @@ async def test_without_tracing_what_the_client_says_of_its_trace_passes_and_bagg
 ) -> None:
     backend = Server(tools=[tool("t")], script=echo)
     async with house(monkeypatch, {"b": backend}) as running:
-        assert (await Door(running.app).call("nothing")).error["data"] == {"vmcpCode": Code.ROUTING_FAILED}
+        told = (await Door(running.app).call("nothing")).error["data"]
+        assert told == {"vmcpCode": Code.ROUTING_FAILED, "requestId": told["requestId"]}
         meta = {"traceparent": SAMPLED, "baggage": "user=alice"}
         await Door(running.app).ask("tools/call", {"name": "t", "_meta": meta})
     (asked,) = backend.calls()

@@ -195,7 +195,8 @@ async def test_the_page_is_small_when_everything_is_full(monkeypatch: pytest.Mon
 async def test_exemplars_are_told_to_who_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(monkeypatch, {}, telemetry=SCRAPED) as running:
         timing = running._fixtures.telemetry.measures.server.of(("tools/call", "t", "", "tcp", "r", "g"))
-        timing.exemplars[timing.add(0.3)] = (0.3, "a" * 32, "b" * 16, 1_700_000_000.0)
+        timing.add(0.3)
+        timing.show(0.3, ("a" * 32, "b" * 16))
         answer = await scraped(running, OPEN)
         assert b"aaaa" not in (await scraped(running)).body
     (seen,) = [
@@ -237,7 +238,7 @@ def test_a_secret_that_is_not_there_keeps_the_process_from_starting() -> None:
 def test_nobody_is_known_by_a_label() -> None:
     labels = {label for name in NAMES.values() for label in name.labels}
     assert labels == {
-        *("vmcp_group", "vmcp_backend", "method", "state", "result", "hash", "version", "python"),
+        *("vmcp_group", "vmcp_backend", "method", "state", "result", "hash", "version", "revision", "python"),
         *("reason", "limit", "policy"),
     }
     assert Identity("i", "s").subject not in labels

@@ -46,6 +46,7 @@ class Acceptor:
         self._mark = most - self._reserve
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[None]] = set()
         self.paused = False
         self.pauses = 0
 
@@ -59,6 +60,11 @@ class Acceptor:
         if self._timer is not None:
             self._timer.cancel()
 
+    async def settle(self) -> None:
+        """Until those who were taken last are connections like the others: one that is given up midway is never told its end."""
+        if self._opening:
+            await asyncio.wait(self._opening)
+
     def _on_some(self) -> None:
         for _ in range(AT_ONCE):
             try:
@@ -69,7 +75,8 @@ class Acceptor:
                 self._pause(error.strerror)
                 return
             taken.setblocking(False)
-            self._nest.start(self._open(taken), "connection")
+            self._opening.add(task := self._nest.start(self._open(taken), "connection"))
+            task.add_done_callback(self._opening.discard)
             if taken.fileno() >= self._mark:
                 self._pause()
                 return

@@ -4,6 +4,7 @@ The rule: a path is matched exactly, byte for byte, as it was sent; Host and Ori
 where something is served, the gate decides who is calling before anything else is read.
 """
 
+import logging
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from vmcp.config.model import Config
 from vmcp.protocol import jsonrpc
 from vmcp.routing.table import RoutingTable
 from vmcp.server import visit
-from vmcp.server.asgi import AS_JSON, IDENTITY, ORIGIN, WHY, Header, Receive, Refused, Scope, Send, error_of
+from vmcp.server.asgi import AS_JSON, IDENTITY, ORIGIN, REQUEST, WHY, Header, Receive, Refused, Scope, Send, error_of
 from vmcp.server.connect import Connect
 from vmcp.server.gate import Gate
 from vmcp.server.guard import Guard
@@ -20,6 +21,8 @@ from vmcp.server.http import METHODS, StreamableHttp
 from vmcp.server.sse import LegacySse
 from vmcp.server.upgrade import Upgrade
 from vmcp.server.websocket import Watch, WebSockets, refuse
+
+log = logging.getLogger("vmcp.server")
 
 _READ = {
     name.encode(): name
@@ -300,7 +303,9 @@ async def _preflight(headers: Mapping[str, str], send: Send, extra: list[Header]
 
 async def refuse_with(scope: Scope, send: Send, refused: Refused, extra: list[Header]) -> None:
     """Answer a request that ``begin`` has refused."""
-    scope[WHY] = refused.why
+    scope[WHY], scope[REQUEST] = refused.why, refused.request
+    facts = {"status": refused.status, "why": refused.why, "request_id": refused.request}
+    log.debug("request refused", extra=facts)
     await _refuse(send, refused, extra)
 
 

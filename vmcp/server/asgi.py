@@ -3,10 +3,16 @@
 The rule: whatever is refused here has one HTTP status and one sentence; nothing of the request comes back in it.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from vmcp.call import Trail
 from vmcp.errors import Code, McpError
+from vmcp.middleware.naming import fresh, name
+from vmcp.protocol import jsonrpc
+
+log = logging.getLogger("vmcp.server")
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -19,6 +25,8 @@ IDENTITY = "vmcp.identity"
 """Key of the scope: who is calling (``call.Identity``); set at the door before any transport sees the request."""
 WHY = "vmcp.why"
 """Key of the scope: why it was refused, for the record."""
+REQUEST = "vmcp.request"
+"""Key of the scope: what a request that was refused is called."""
 
 AS_JSON: tuple[Header, ...] = (
     (b"content-type", b"application/json"),
@@ -42,13 +50,25 @@ class Refused(Exception):
         self.status = status
         self.why = why
         self.headers = headers or []
+        self.request = fresh()
+        """What it is called in the answer and in logs."""
 
 
 def error_of(refused: Refused) -> McpError:
     """A refusal as a JSON-RPC error; those with a challenge are about who is calling."""
     challenged = any(name == b"www-authenticate" for name, _ in refused.headers)
     code = {401: Code.UNAUTHORIZED, 403: Code.INSUFFICIENT_PERMISSIONS}.get(refused.status) if challenged else None
-    return McpError(Code.INVALID_REQUEST, refused.why, vmcp_code=code or Code.PROTOCOL_ERROR)
+    told = {"requestId": refused.request}
+    return McpError(Code.INVALID_REQUEST, refused.why, told, vmcp_code=code or Code.PROTOCOL_ERROR)
+
+
+def failure(id_: bytes, error: McpError, scope: Scope | None = None) -> bytes:
+    """An error reply as bytes, which says what the request is called; with ``scope`` the logs say it too."""
+    called = name(Trail(), error)
+    if scope is not None:
+        scope[REQUEST] = called
+        log.debug("request refused", extra={"code": error.code, "request_id": called})
+    return jsonrpc.failure(id_, error)
 
 
 async def empty(send: Send, status: int, extra: list[Header]) -> None:

@@ -14,8 +14,9 @@ from vmcp.call import Identity, Origin
 from vmcp.middleware.audit import Auditor
 from vmcp.server.address import Addresses
 from vmcp.server.app import LONGEST_AGENT, PROBES, App, refuse_with
-from vmcp.server.asgi import IDENTITY, ORIGIN, WHY, Header, Receive, Refused, Scope, Send
-from vmcp.server.listener import REJECTED
+from vmcp.server.asgi import IDENTITY, ORIGIN, REQUEST, WHY, Header, Receive, Refused, Scope, Send
+from vmcp.server.cycle import STATUS
+from vmcp.server.listener import REJECTED, TASK
 from vmcp.server.upgrade import Upgrade
 
 _PATH = 256
@@ -43,16 +44,19 @@ class Audited:
         else:
             origin = self._origin("streamable-http", client, headers)
         scope[ORIGIN] = origin
-        seen = _Seen(self, scope, origin, send, perf_counter())
-        extra: list[Header] = []
+        began, seen, extra = perf_counter(), None, list[Header]()
+        if scope["method"] == "GET" or TASK not in scope:
+            seen = _Seen(self, scope, origin, send, began)
+            send = seen.send
         try:
             # (Not as ``App`` does it itself: a coroutine around another one costs each request.)
-            await self._app.begin(scope, receive, seen.send, extra)
+            await self._app.begin(scope, receive, send, extra)
         except Refused as refused:
-            await refuse_with(scope, seen.send, refused, extra)
+            await refuse_with(scope, send, refused, extra)
         finally:
-            if seen.stands or not origin.told:
-                seen.end()
+            if not origin.told or (seen is not None and seen.stands):
+                # What came through the listener, and is no stream, needs nobody to look on: its scope says how it was answered.
+                (seen or _Seen(self, scope, origin, send, began, scope.get(STATUS, 0))).end()
 
     def _origin(self, transport: str, client: Any, headers: Any) -> Origin:
         """What ``App`` reads of the headers, it adds itself."""
@@ -65,6 +69,8 @@ class Audited:
         why = scope.get(WHY)
         if why is not None:
             extra["reason"] = why
+        if REQUEST in scope:
+            extra["request_id"] = scope[REQUEST]
         path = scope["raw_path"].decode("latin-1")[:_PATH]
         target = {"endpoint": path, "method": scope["method"]}
         self.auditor.happened(kind, outcome, origin, scope.get(IDENTITY), target, extra)

@@ -9,7 +9,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -20,11 +20,16 @@ log = logging.getLogger("vmcp.server")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _BODILESS = frozenset({204, 304})
+LARGE: Final = 1 << 16
+"""Bytes of a body from which it goes to the system as it is, beside its head."""
+STATUS = "vmcp.status"
+"""Key of the scope: the status with which the application has answered, whether or not its client was still there."""
 
 
 class Cycle(RequestResponseCycle):
     """See uvicorn; here a request whose body is there already waits for nothing. ``task`` is what serves the request."""
 
+    scope: Any
     task: "asyncio.Task[None] | None" = None
     _begun: Any = None
     _news = False
@@ -102,6 +107,7 @@ class Cycle(RequestResponseCycle):
         if message["type"] == "http.response.start":
             # Without waiting, so that of two who write at once neither finds a head that is begun and not there.
             self._begun = message
+            self.scope[STATUS] = message["status"]
             return
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()  # until the client reads, or the watch lets it go
@@ -144,6 +150,9 @@ class Cycle(RequestResponseCycle):
         else:
             parts.append(b"content-length: %d\r\n\r\n" % len(body))
             if self.scope["method"] != "HEAD":
+                if len(body) > LARGE:  # still one write, without one more copy
+                    self.transport.writelines([b"".join(parts), body])
+                    return
                 parts.append(body)
         self.transport.write(b"".join(parts))
 

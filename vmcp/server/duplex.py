@@ -22,6 +22,7 @@ from vmcp.protocol.jsonrpc import Incoming, Notification, Reply, Request
 from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import LATEST_HANDSHAKE, MODERN, Revision
 from vmcp.server import visit
+from vmcp.server.asgi import failure
 from vmcp.server.exchange import Doorway
 from vmcp.server.inflight import InFlight
 from vmcp.server.sessions import Session, Sessions, wanted
@@ -126,7 +127,7 @@ class Duplex:
     async def refuse(self, error: McpError) -> None:
         """Answer something that had no id to answer to."""
         self._exchange.turned_away("", error, self.origin, self.identity)
-        await self._write(jsonrpc.failure(jsonrpc.NULL, error))
+        await self._write(failure(jsonrpc.NULL, error))
 
     def read(self, text: bytes) -> Incoming | list[Incoming]:
         """What the client says with ``text``. Raises ``McpError`` for what is no message."""
@@ -149,7 +150,7 @@ class Duplex:
                 self._begin(request, None)
         except McpError as error:
             self._exchange.turned_away(request.method, error, self.origin, self.identity)
-            await self._write(jsonrpc.failure(request.id, error))
+            await self._write(failure(request.id, error))
 
     async def _batch(self, batch: list[Incoming]) -> None:
         """Only revision 2025-03-26 has batches; the replies come as one, when the last of them is there."""
@@ -176,7 +177,7 @@ class Duplex:
             self._begin(request, replies)
         except McpError as error:
             self._exchange.turned_away(request.method, error, self.origin, self.identity)
-            replies.texts.append(jsonrpc.failure(request.id, error))
+            replies.texts.append(failure(request.id, error))
             replies.due -= 1
 
     def _hear(self, message: Notification | Reply) -> None:
@@ -254,7 +255,7 @@ class Duplex:
             text = jsonrpc.reply(request.id, result)
             subscribed = request.method == "subscriptions/listen"
         except McpError as error:
-            text = jsonrpc.failure(request.id, error)
+            text = failure(request.id, error)
         line.over = True
         if replies is not None:
             replies.texts.append(text)

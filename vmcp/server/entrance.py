@@ -4,6 +4,7 @@ The rule: what cannot be resolved at the start keeps the process from starting: 
 and nobody would know why.
 """
 
+import importlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,6 @@ from vmcp.egress.fetch import Fetcher
 from vmcp.errors import CannotStart, Unavailable
 from vmcp.middleware.auth import ANONYMOUS, Verifier
 from vmcp.middleware.local import LocalKeys
-from vmcp.middleware.oidc import Clocks, Oidc
 from vmcp.server.address import Addresses
 from vmcp.server.attempts import Attempts
 from vmcp.server.gate import OS_ISSUER, Gate, system_user
@@ -67,7 +67,12 @@ class Proofs:
     def _oidc(self, incoming: Incoming, nest: Nest) -> Verifier:
         wanted = {each.issuer: each.client_secret for each in incoming.issuers if each.client_secret is not None}
         secrets = self._resolved("incomingAuth: clientSecret", wanted)
-        return Oidc(incoming.issuers, secrets, nest, self._fetcher, Clocks(time.time, time.monotonic))
+        oidc = importlib.import_module(
+            "vmcp.middleware.oidc"
+        )  # with python-jose and cryptography, which others do not need
+        clocks = oidc.Clocks(time.time, time.monotonic)
+        made: Verifier = oidc.Oidc(incoming.issuers, secrets, nest, self._fetcher, clocks)
+        return made
 
     def _resolved(self, where: str, values: Mapping[str, Text]) -> Mapping[str, str]:
         try:

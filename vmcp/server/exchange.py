@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import secrets
 from collections.abc import Awaitable, Iterator, Mapping
 from time import perf_counter
 from typing import Final, Protocol
@@ -20,11 +19,13 @@ from msgspec import Raw
 from vmcp.call import Answers, Call, Client, Complete, Handler, Identity, InputRequired, Origin, Peer, Trail, refine
 from vmcp.errors import Code, McpError
 from vmcp.middleware.audit import Auditor
+from vmcp.middleware.naming import fresh, name
 from vmcp.protocol import bridge, jsonrpc, questions
 from vmcp.protocol.jsonrpc import Request
 from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import REQUESTS
 from vmcp.routing.table import RoutingTable
+from vmcp.server.recent import Recent
 
 log = logging.getLogger("vmcp.server")
 
@@ -103,6 +104,7 @@ class Exchange:
         patience: float,
         auditor: Auditor | None = None,
         uses: Uses | None = None,
+        recent: Recent | None = None,
     ) -> None:
         self.auditor = auditor
         """Who is told of what happens; another one takes over when the configuration is another and that was closed."""
@@ -110,6 +112,7 @@ class Exchange:
         self._tables = tables
         self._patience = patience
         self._uses = uses or Uses()
+        self._recent = recent
 
     def result(self, request: Request, peer: Peer, path: str, client: Client) -> Awaitable[bytes]:
         """See ``Doorway``."""
@@ -119,8 +122,10 @@ class Exchange:
         self, method: str, error: McpError, origin: Origin | None, identity: Identity | None = None
     ) -> None:
         """See ``Doorway``."""
+        request = name(Trail(), error)
+        log.debug("message refused", extra={"method": method, "code": error.code, "request_id": request})
         if self.auditor is not None:
-            self.auditor.refused(method, error, origin, identity)
+            self.auditor.refused(method, error, origin, identity, request)
 
     async def _result(self, request: Request, peer: Peer, path: str, client: Client, auditor: Auditor | None) -> bytes:
         uses, trail, began = self._uses, Trail(), perf_counter()
@@ -143,6 +148,7 @@ class Exchange:
             return result
         except McpError as error:
             why = error
+            name(trail, error)
             raise
         except Exception as error:
             why = _unexpected(error, request.method, trail)
@@ -151,6 +157,9 @@ class Exchange:
             uses.count -= counted
             if uses.waited:
                 uses.end()
+            recent = self._recent
+            if recent is not None and recent.on and counted:
+                recent.add(request, peer, path, trail, began, result, why)
             if auditor is not None:
                 auditor = self.auditor or auditor
                 if result is not None:
@@ -210,11 +219,13 @@ class Exchange:
 
 def _unexpected(error: Exception, method: str, trail: Trail) -> McpError:
     """What the client is told of what nobody has foreseen."""
-    incident = secrets.token_hex(4)
+    trail.request = trail.request or fresh()
     told = {"trace_id": trail.trace} if trail.trace else {}
-    log.error("unexpected failure", exc_info=error, extra={"incident": incident, "method": method, **told})
-    text = f"Internal error; the log has it under incident {incident}"
-    return McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.GATEWAY_ERROR)
+    facts = {"incident": trail.request, "request_id": trail.request, "method": method, **told}
+    log.error("unexpected failure", exc_info=error, extra=facts)
+    text = f"Internal error; the log has it under incident {trail.request}"
+    data = {"requestId": trail.request, **({"traceId": trail.trace} if trail.trace else {})}
+    return McpError(Code.INTERNAL_ERROR, text, data, vmcp_code=Code.GATEWAY_ERROR)
 
 
 def _name(request: Request) -> str | None:

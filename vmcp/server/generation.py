@@ -16,7 +16,8 @@ from vmcp.aggregator.shelf import Shelf
 from vmcp.config.model import Config
 from vmcp.config.tree import Path
 from vmcp.middleware.audit import Auditor
-from vmcp.routing.catalog import Catalog
+from vmcp.routing.catalog import Catalog, Kind
+from vmcp.routing.surface import tokens
 from vmcp.routing.table import RoutingTable
 from vmcp.server import drifting
 from vmcp.server.app import App
@@ -199,10 +200,18 @@ class Generation:
         return awaited(self.config, self.backends, settled=self.settled.is_set())
 
     def summary(self) -> dict[str, object]:
-        """How many of what is served where, for the log."""
-        faces = {
+        """How many of what is served where, and what the tools of a group cost a model, for the log."""
+        faces = self.table.faces
+        counts = {
             path: {kind.value: len(routes) for kind, routes in face.listing.items() if routes}
-            for path, face in self.table.faces.items()
+            for path, face in faces.items()
         }
         states = [backend.status.state for backend in self.backends.values()]
-        return {"faces": faces, "up": states.count("up"), "backends": len(states)}
+        groups = {
+            name: {
+                "paths": sorted((path for path, face in faces.items() if face.group == name), key=len),
+                "tokens": tokens(sum(len(route.modern) for route in home.listing[Kind.TOOL])),
+            }
+            for name, home in {face.group: face for face in faces.values()}.items()
+        }
+        return {"faces": counts, "groups": groups, "up": states.count("up"), "backends": len(states)}

@@ -6,6 +6,7 @@ holds it any more, and never before.
 
 import asyncio
 import functools
+import importlib
 import itertools
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -27,7 +28,6 @@ from vmcp.server.fingerprint import Prints
 from vmcp.server.recording import auditor, opened
 from vmcp.state.auditlog import AuditLog
 from vmcp.state.cache import Memory
-from vmcp.state.disk import Disk
 from vmcp.tasks import Nest
 from vmcp.upstream.balancer import Placed
 from vmcp.upstream.bulkhead import Asked, behind
@@ -207,7 +207,10 @@ class Holdings:
         return shelf
 
     def _shelved(self, spec: CacheSpec) -> Shelf:
-        disk = Disk(spec.disk.path, spec.disk.max_bytes, time.monotonic) if spec.disk is not None else None
+        disk = None
+        if spec.disk is not None:  # most have none, and then need no SQLite
+            kept = importlib.import_module("vmcp.state.disk")
+            disk = kept.Disk(spec.disk.path, spec.disk.max_bytes, time.monotonic)
         return Shelf(Memory(spec.max_entries, spec.max_bytes, time.monotonic), disk, self._nest, time.monotonic)
 
     def _give_shelf(self, key: Hashable) -> None:

@@ -16,7 +16,7 @@ from vmcp.protocol import envelope, jsonrpc
 from vmcp.protocol.jsonrpc import Incoming, Notification, Reply, Request
 from vmcp.protocol.revisions import KNOWN, MODERN, Revision
 from vmcp.server import visit
-from vmcp.server.asgi import IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send, empty
+from vmcp.server.asgi import IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send, empty, failure
 from vmcp.server.exchange import Doorway
 from vmcp.server.expiry import Expiring, Guests
 from vmcp.server.intake import Intake
@@ -89,7 +89,7 @@ class StreamableHttp:
             incoming = jsonrpc.parse(body, self._limits.json_depth, self._limits.json_nodes)
         except McpError as error:
             stream = Stream(send, self._pulse, extra, streams=False)
-            await stream.finish(400, jsonrpc.failure(jsonrpc.NULL, error))
+            await stream.finish(400, failure(jsonrpc.NULL, error, scope))
             return
         if isinstance(incoming, Request):
             await self._request(scope, headers, path, incoming, send, extra)
@@ -117,7 +117,7 @@ class StreamableHttp:
         except McpError as error:
             self._exchange.turned_away(request.method, error, scope.get(ORIGIN), scope.get(IDENTITY))
             plain = Stream(send, self._pulse, extra, streams=False)
-            await plain.finish(_status(error, modern=modern), jsonrpc.failure(request.id, error))
+            await plain.finish(_status(error, modern=modern), failure(request.id, error))
             return
         # In 2026-07-28 a client that goes away has cancelled its request (basic/patterns/cancellation).
         scope[LEAVES] = modern
@@ -134,7 +134,7 @@ class StreamableHttp:
         if message is not None:
             await stream.finish(200, message)
         else:
-            await stream.abandon(jsonrpc.failure(request.id, _cancelled()))
+            await stream.abandon(failure(request.id, _cancelled()))
 
     async def _answer_guest(self, scope: Scope, request: Request, peer: Peer, path: str, stream: Stream) -> None:
         """Answer who has no session: of 2026-07-28, or to have one."""
@@ -146,15 +146,15 @@ class StreamableHttp:
             if request.method == "initialize" and not peer.revision.modern:
                 more.append((b"mcp-session-id", self._open(peer, path).id.encode()))
         except McpError as error:
-            status, message = _status(error, modern=peer.revision.modern), jsonrpc.failure(request.id, error)
+            status, message = _status(error, modern=peer.revision.modern), failure(request.id, error)
         except asyncio.CancelledError:
             if EXPIRED in scope:
                 _this_task().uncancel()
-                await stream.finish(401, jsonrpc.failure(request.id, _expired()))
+                await stream.finish(401, failure(request.id, _expired()))
                 return
             if GONE not in scope and self._sessions.draining:
                 _this_task().uncancel()
-                await stream.finish(503, jsonrpc.failure(request.id, _stopping()))
+                await stream.finish(503, failure(request.id, _stopping()))
                 return
             stream.leave()
             if GONE not in scope:
@@ -177,14 +177,14 @@ class StreamableHttp:
                 visit.set_level(session, request)
             return jsonrpc.reply(request.id, result)
         except McpError as error:
-            return jsonrpc.failure(request.id, error)
+            return failure(request.id, error)
         except asyncio.CancelledError:
             if calls.discard(task):
                 task.uncancel()
                 return None
             if self._sessions.draining:
                 task.uncancel()
-                return jsonrpc.failure(request.id, _stopping())
+                return failure(request.id, _stopping())
             stream.leave()
             raise
         finally:
@@ -256,13 +256,13 @@ class StreamableHttp:
         if replies:
             await stream.finish(200, b"[%b]" % b",".join(replies))
         else:
-            await stream.abandon(b"[%b]" % jsonrpc.failure(requests[0].id, _cancelled()))
+            await stream.abandon(b"[%b]" % failure(requests[0].id, _cancelled()))
 
     async def _one(self, request: Request, session: Session, peer: Peer, path: str, stream: Stream) -> bytes | None:
         if request.method == "initialize":
             error = McpError(Code.INVALID_REQUEST, "Invalid request: 'initialize' must not be part of a batch")
             self._exchange.turned_away(request.method, error, peer.origin, peer.identity)
-            return jsonrpc.failure(request.id, error)
+            return failure(request.id, error)
         return await self._within(request, session, peer, path, stream, _this_task())
 
     # --- GET

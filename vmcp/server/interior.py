@@ -13,7 +13,7 @@ from msgspec import Raw
 from vmcp.aggregator.cached import Cached
 from vmcp.aggregator.dispatch import Dispatch
 from vmcp.aggregator.driving import Driven
-from vmcp.aggregator.introspection import Introspection
+from vmcp.aggregator.introspection import Introspection, Statistics
 from vmcp.aggregator.metered import Meter, Metered, per_user, rules
 from vmcp.aggregator.rounds import Rounds
 from vmcp.aggregator.subscriptions import Hub
@@ -46,7 +46,14 @@ Count = Callable[[], Mapping[str, Any]]
 class Fixtures:
     """What the house has, whatever its configuration: ``hub`` hears the backends. ``counts``: what else is known in numbers."""
 
-    def __init__(self, nest: Nest, counts: Count, seal: Seal | None = None, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self,
+        nest: Nest,
+        counts: Count,
+        seal: Seal | None = None,
+        telemetry: Telemetry | None = None,
+        statistics: Statistics = lambda _: {},
+    ) -> None:
         self.nest = nest
         self.seal = seal if seal is not None else Seal()
         self.book = Taskbook(self.seal)
@@ -56,6 +63,7 @@ class Fixtures:
         self.buckets = Buckets(time.monotonic)
         self.hub = Hub({}, self.book.open, self.book.told)
         self._counts = counts
+        self.statistics = statistics
 
     def numbers(self) -> Mapping[str, Any]:
         """See ``Introspection``."""
@@ -95,6 +103,7 @@ def furnished(generation: Generation, fixtures: Fixtures) -> Handler:
         generation.shelf,
         may=is_loopback(config.server.host) and config.incoming.type != "oidc",
         impaired=generation.impaired,
+        statistics=fixtures.statistics,
     )
     tasks = Tasks(backends, ways, through, fixtures.book)
     size, whole = config.server.limits.page_size, config.partial_failure == "fail"

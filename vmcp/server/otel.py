@@ -199,6 +199,8 @@ class Tracing:
 class Unkept:
     """A call whose trace nobody keeps; it has an id all the same, for backends and the log. See ``watching.Span``."""
 
+    only_ends = False
+
     def __init__(self, measures: Measures, parent: SpanContext | None, *, propagates: bool) -> None:
         self.trace = f"{(random.getrandbits(128) or 1) if parent is None else parent.trace_id:032x}"
         self.carrier: Mapping[str, str] = _NO_CARRIER
@@ -265,6 +267,8 @@ def _named(method: str, target: str) -> Mapping[str, str]:
 
 class CallSpan:
     """The span of a call, which the spans of its requests to backends are below; see ``watching.Span``."""
+
+    only_ends = False
 
     def __init__(self, tracing: Tracing, span: trace.Span, method: str) -> None:
         self._tracing = tracing

@@ -11,9 +11,10 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from vmcp import __version__
+from vmcp import __version__, about
 from vmcp.middleware.measures import Labels, Measures, refusals
 from vmcp.routing.catalog import Kind
+from vmcp.server.children import taken
 from vmcp.server.generation import Generation
 from vmcp.server.sessions import Sessions
 
@@ -70,12 +71,15 @@ NAMES: Final[Mapping[str, Name]] = {
     ),
     "vmcp_config_last_reload_success_timestamp_seconds": Name("gauge", (), "When the configuration took effect."),
     "vmcp_config_info": Name("gauge", ("hash",), "The configuration that counts."),
-    "vmcp_build_info": Name("gauge", ("version", "python"), "The release."),
+    "vmcp_build_info": Name("gauge", ("version", "revision", "python"), "The release, and the commit of its build."),
     "vmcp_backend_up": Name("gauge", _BACKEND, "Whether there is a connection to it."),
     "vmcp_backend_circuit_state": Name("gauge", (*_BACKEND, "state"), "Its breaker: 1 for the state it is in."),
     "vmcp_backend_tools": Name("gauge", _BACKEND, "Tools that it offers."),
+    "vmcp_backend_restarts_total": Name("counter", _BACKEND, "How often it has come back after it was gone."),
     "vmcp_backend_retries_total": Name("counter", _BACKEND, "Requests that were sent to it again."),
     "vmcp_backend_last_success_timestamp_seconds": Name("gauge", _BACKEND, "When it last answered a call."),
+    "vmcp_stdio_process_resident_memory_bytes": Name("gauge", _BACKEND, "Memory of its child processes and theirs."),
+    "vmcp_stdio_process_cpu_seconds_total": Name("counter", _BACKEND, "Processor time of the same."),
     "vmcp_auth_failures_total": Name("counter", ("reason",), "Requests that could not prove who they are."),
     "vmcp_ratelimited_total": Name("counter", ("limit",), "Calls that a rate limit refused."),
     "vmcp_policy_denied_total": Name("counter", ("policy",), "Calls that a policy refused."),
@@ -142,11 +146,13 @@ def _backends(current: Generation, measures: Measures) -> Iterator[Reading]:
     up: dict[Labels, int] = {}
     tools: dict[Labels, int] = {}
     retries: dict[Labels, int] = {}
+    restarts: dict[Labels, int] = {}
     circuits: dict[Labels, int] = {}
     for name, held in current.held.items():
         up[(name,)] = int(held.backend.status.state == "up")
         if held.catalog is not None:
             tools[(name,)] = len(held.catalog.entries[Kind.TOOL])
+        restarts[(name,)] = held.backend.restarts
         facts = held.backend.facts()
         places = facts.get("replicas", [facts])
         retries[(name,)] = sum(each.get("pool", {}).get("retries", 0) for each in places)
@@ -157,19 +163,40 @@ def _backends(current: Generation, measures: Measures) -> Iterator[Reading]:
     answered = {(name,): at for name, at in measures.answered.items() if name in current.held}
     yield Reading("vmcp_servers_total", [((), len(up))])
     yield Reading("vmcp_servers_healthy", [((), sum(up.values()))])
-    told = {"up": up, "tools": tools, "retries_total": retries, "circuit_state": circuits}
+    told = {"up": up, "tools": tools, "retries_total": retries, "restarts_total": restarts, "circuit_state": circuits}
     for key, points in (told | {"last_success_timestamp_seconds": answered}).items():
         yield Reading(f"vmcp_backend_{key}", list(points.items()))
+
+
+def children(current: Generation) -> dict[str, list[int]]:
+    """The child processes of each backend that has some."""
+    found = {name: held.backend.pids for name, held in current.held.items()}
+    return {name: pids for name, pids in found.items() if pids}
+
+
+def processes(pids: Mapping[str, list[int]]) -> list[Reading]:
+    """What they take of the machine. Blocks."""
+    known = taken(each for those in pids.values() for each in those)
+    memory: list[tuple[Labels, Any]] = []
+    seconds: list[tuple[Labels, Any]] = []
+    for name, those in pids.items():
+        found = [known[each] for each in those if each in known]
+        if found:
+            memory.append(((name,), sum(each.memory for each in found)))
+            seconds.append(((name,), sum(each.seconds for each in found)))
+    before = "vmcp_stdio_process_"
+    return [Reading(f"{before}resident_memory_bytes", memory), Reading(f"{before}cpu_seconds_total", seconds)]
 
 
 def _configured(house: House) -> Iterator[Reading]:
     result, at = house.reloaded
     well = result in ("applied", "unchanged")
+    commit = str(about.build().get("commit") or "")[:12]
     yield Reading("vmcp_config_reloads_total", [((each,), count) for each, count in sorted(house.reloads.items())])
     yield Reading("vmcp_config_last_reload_successful", [((), int(well))])
     yield Reading("vmcp_config_last_reload_success_timestamp_seconds", [((), at)])
     yield Reading("vmcp_config_info", [((house.current.config.digest[:12],), 1)])
-    yield Reading("vmcp_build_info", [((__version__, platform.python_version()), 1)])
+    yield Reading("vmcp_build_info", [((__version__, commit, platform.python_version()), 1)])
 
 
 def _refused(house: House, measures: Measures) -> Iterator[Reading]:

@@ -9,7 +9,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -20,6 +21,7 @@ from vmcp.errors import ConfigError, Problem, VmcpError
 from vmcp.server import locked
 from vmcp.server.fingerprint import files
 from vmcp.server.generation import Adopted
+from vmcp.server.herald import Herald
 from vmcp.server.runtime import Runtime
 from vmcp.tasks import Nest
 
@@ -30,6 +32,8 @@ EACH: Final = 1.0
 CALM: Final = 0.25
 """Seconds in which a file that has changed must not change again."""
 MOST: Final = 8 << 20
+KEPT: Final = 50
+"""Reloads that are remembered."""
 SHOWN: Final = 20
 """Problems that are logged one by one."""
 
@@ -58,7 +62,8 @@ class Source:
 class Reloads:
     """Reads the configuration of a runtime anew. Mutable.
 
-    ``problems`` are why the last one was refused, ``applied`` is what took effect last.
+    ``problems`` are why the last one was refused, ``applied`` is what took effect last, ``herald`` is told of each;
+    ``history`` has how the last ones ended.
     """
 
     def __init__(self, runtime: Runtime, source: Source, nest: Nest) -> None:
@@ -66,6 +71,8 @@ class Reloads:
         self.load = source.load
         self.problems: tuple[str, ...] = ()
         self.applied: Loaded | None = None
+        self.herald: Herald | None = None
+        self.history: deque[Mapping[str, object]] = deque(maxlen=KEPT)
         self._runtime = runtime
         self._source = source
         self._nest = nest
@@ -93,15 +100,32 @@ class Reloads:
 
     async def now(self, cause: str) -> str:
         """Reload; how it has ended: applied, unchanged or rejected. What was wrong is in the log."""
-        began, result = perf_counter(), "failed"
+        began, result, before = perf_counter(), "failed", self._runtime.config.digest
         try:
             # Read and adopted in one go: what was read first must not be adopted last.
             async with self._turn:
-                result = await self._reload(cause, began)
+                result = await self._heralded(cause, began)
         finally:
             counts = self._runtime.reloads
             counts[result] = counts.get(result, 0) + 1
             self._runtime.reloaded = result, time.time() if result == "applied" else self._runtime.reloaded[1]
+            self._remember(cause, result, before, perf_counter() - began)
+        return result
+
+    def _remember(self, cause: str, result: str, before: str, seconds: float) -> None:
+        now = self._runtime.config.digest
+        facts = {"at": time.time(), "cause": cause, "result": result, "seconds": round(seconds, 3)}
+        self.history.append({**facts, "before": before[:12], "now": now[:12], "problems": self.problems})
+
+    async def _heralded(self, cause: str, began: float) -> str:
+        if self.herald is None:
+            return await self._reload(cause, began)
+        self.herald.reloading()
+        result = "failed"
+        try:
+            result = await self._reload(cause, began)
+        finally:
+            self.herald.reloaded(result)
         return result
 
     async def _reload(self, cause: str, began: float) -> str:

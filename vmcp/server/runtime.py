@@ -45,6 +45,7 @@ from vmcp.server.interior import Fixtures, furnished
 from vmcp.server.load import Load
 from vmcp.server.memory import budget
 from vmcp.server.pulse import Pulse
+from vmcp.server.recent import Recent
 from vmcp.server.sessions import Session, Sessions
 from vmcp.server.sse import LegacySse, beside
 from vmcp.server.telemetry import Page, Telemetry
@@ -103,7 +104,8 @@ class Runtime:
         limits = self._limits
         self._sessions = Sessions(limits, asyncio.get_running_loop().time, self._on_session_end, self._on_told)
         telemetry = Telemetry(config.telemetry, self._environ)
-        self._fixtures = Fixtures(self._nest, self._counts, seal(config), telemetry)
+        self.recent = Recent(self._in_flight, lambda: self.current.table.faces)
+        self._fixtures = Fixtures(self._nest, self._counts, seal(config), telemetry, self.recent.named)
         self.page = Page(self, telemetry.measures)
         self.hub = self._fixtures.hub
         self._pulse = Pulse(self._nest)
@@ -114,6 +116,9 @@ class Runtime:
         self._sse = LegacySse(limits, self.opens, self._pulse, self._nest, self._guests)
         self._sockets = WebSockets(self.opens, limits, self._nest, self._guests)
         self.app = Front()
+
+    def _in_flight(self) -> int:
+        return sum(each.uses.count for each in (self.current, *self._leaving))
 
     def _counts(self) -> Mapping[str, Any]:
         told = {f"vmcp_config_reloads_{result}_total": count for result, count in self.reloads.items()}
@@ -129,7 +134,8 @@ class Runtime:
         made = Generation(config, held, table, self, self._nest)
         made.stack, made.proofs, made.auditor = stack, proofs, told
         made.shelf = self._holdings.shelf(config, stack)
-        made.exchange = Exchange(furnished(made, self._fixtures), made, config.start_deadline, told, made.uses)
+        handler = furnished(made, self._fixtures)
+        made.exchange = Exchange(handler, made, config.start_deadline, told, made.uses, self.recent)
         gate = entrance(config, proofs, _paths(config, table))
         gate.failures = self.failures
         app = App(config, made, self._http, gate, self._sse, self._sockets, Connect(made.backends.values()))

@@ -19,9 +19,10 @@ from typing import Any
 import uvicorn
 
 from vmcp.config.model import Config, ServerSpec
-from vmcp.server import levels
+from vmcp.server import levels, memory
 from vmcp.server.acceptor import Acceptor
 from vmcp.server.app import METRICS, PROBES
+from vmcp.server.herald import Herald
 from vmcp.server.listener import listener
 from vmcp.server.reloading import Reloads, Source, Unread
 from vmcp.server.runtime import Runtime
@@ -32,6 +33,8 @@ __all__ = ["PortTaken", "Source", "Unread", "bind", "serve", "url"]
 log = logging.getLogger("vmcp.server")
 
 BACKLOG = 4096
+_DATED = 1.0
+"""Seconds for which a ``Date`` header is right."""
 LOUDNESS = {signal.SIGUSR1: levels.louder, signal.SIGUSR2: levels.quieter}
 """Signals that change how much is logged."""
 
@@ -73,6 +76,23 @@ def _explained(spec: ServerSpec, error: OSError) -> PortTaken:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling, which takes no new connections while descriptors are short."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ends = asyncio.Event()
+
+    def stop(self) -> None:
+        """End in order; told once more, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._ends.set()
+
+    async def main_loop(self) -> None:
+        """See uvicorn, which looks ten times a second whether to end; this is told, and wakes for the ``Date`` header only."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATED):
+                    await self._ends.wait()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup([])
@@ -86,6 +106,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         self._acceptor.stop()
+        await self._acceptor.settle()
         await self._nest.close()
         await super().shutdown(sockets)
 
@@ -105,19 +126,22 @@ async def serve(
     *,
     watch: bool = True,
     beside: Beside | None = None,
+    herald: Herald | None = None,
 ) -> None:
     """Serve ``config`` on a bound socket until a signal ends it.
 
-    SIGHUP has ``source`` read anew, and with ``watch`` so does a change of its files. ``beside`` needs a ``source``.
+    SIGHUP has ``source`` read anew, and with ``watch`` so does a change of its files. ``beside`` needs a ``source``. ``herald``
+    tells systemd.
     """
     async with Runtime(config) as runtime, Nest("reload") as nest:
         server = _Server(_settings(config, runtime))
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            server.force_exit = server.should_exit
-            server.should_exit = True
+            server.stop()
             runtime.drain()
+            if herald is not None:
+                herald.stopping(runtime.config.server.limits.shutdown_grace)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
@@ -126,6 +150,9 @@ async def serve(
         reloads = Reloads(runtime, source, nest) if source is not None else None
         if reloads is not None:
             _reloading(reloads, nest, watch=watch)
+            reloads.herald = herald
+        if herald is not None:
+            nest.start(herald.run(runtime), "herald")
         _calm_collector()
         log.info("listening", extra={"url": url(listening), "faces": sorted(runtime.table.faces)})
         try:
@@ -150,6 +177,7 @@ def _calm_collector() -> None:
     """What is alive now lives as long as we do, and a request leaves no cycles: let the collector look rarely (−10 % CPU)."""
     gc.collect()
     gc.freeze()
+    memory.give_back()  # what reading the configuration took
     gc.set_threshold(20_000, 20, 50)
 
 

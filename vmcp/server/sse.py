@@ -15,7 +15,7 @@ from vmcp.config.model import Limits, ServerSpec
 from vmcp.errors import McpError
 from vmcp.protocol import jsonrpc, sse
 from vmcp.server import visit
-from vmcp.server.asgi import AS_EVENTS, AS_JSON, IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send
+from vmcp.server.asgi import AS_EVENTS, AS_JSON, IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send, failure
 from vmcp.server.duplex import Duplex, Opens
 from vmcp.server.expiry import Guests
 from vmcp.server.flow import PATIENCE
@@ -132,7 +132,7 @@ class LegacySse:
         try:
             incoming = line.read(body)
         except McpError as error:
-            await _answer(send, 400, [*AS_JSON, *extra], jsonrpc.failure(jsonrpc.NULL, error))
+            await _answer(send, 400, [*AS_JSON, *extra], failure(jsonrpc.NULL, error, scope))
             return
         await line.accept(incoming)
         await _answer(send, 202, [(b"content-type", b"text/plain"), *extra], b"Accepted")

@@ -17,7 +17,7 @@ from vmcp.errors import CannotStart, Unavailable
 from vmcp.middleware.measures import Measures
 from vmcp.middleware.telemetry import Tally, telemetry
 from vmcp.middleware.watching import Tracer, watching
-from vmcp.server.readings import House, read
+from vmcp.server.readings import House, children, processes, read
 from vmcp.upstream.secrets import resolve
 
 FRESH: Final = 1.0
@@ -84,5 +84,6 @@ class Page:
         kinds = (self._measures.server, self._measures.client, self._measures.sessions)
         readings, timed = read(self._house, self._measures), [(e.name, e.labels, e.snapshot()) for e in kinds]
         exposition = await asyncio.to_thread(importlib.import_module, "vmcp.server.exposition")
+        readings += await asyncio.to_thread(processes, children(self._house.current))
         made: tuple[bytes, bytes] = await asyncio.to_thread(exposition.render, readings, timed, accept)
         return made
