@@ -18,7 +18,7 @@ from tests.server.peers import Server, house
 from vmcp.admin import peer
 from vmcp.admin.listening import Admin, Allowed
 from vmcp.admin.tail import Tail
-from vmcp.config.administration import AdminSpec
+from vmcp.config.administration import AdminSpec, Ui
 from vmcp.server.reloading import Reloads, Source, Unread
 from vmcp.server.runtime import Runtime
 from vmcp.tasks import Nest
@@ -86,6 +86,7 @@ async def office(
     allowed: Allowed = peer.allowed,
     listen: bool = False,
     text: str = "",
+    ui: Ui | None = None,
     **more: Any,
 ) -> AsyncIterator[Office]:
     """A house with its admin listener; ``text`` is what its configuration file says."""
@@ -98,7 +99,7 @@ async def office(
         except OSError:
             raise Unread("no such file") from None
 
-    spec = AdminSpec(str(folder / "a.sock"), ("127.0.0.1", 0) if listen else None, str(folder / "token"))
+    spec = AdminSpec(str(folder / "a.sock"), ("127.0.0.1", 0) if listen else None, str(folder / "token"), ui or Ui())
     tail = Tail(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(tail)
     caught: list[logging.LogRecord] = []
@@ -108,7 +109,7 @@ async def office(
     seen.emit = caught.append  # type: ignore[method-assign]
     watching.addHandler(seen)
     try:
-        async with house(monkeypatch, backends, **more) as running, Nest("reload") as nest:
+        async with house(monkeypatch, backends, admin=spec, **more) as running, Nest("reload") as nest:
             reloads = Reloads(running, Source([str(file)], read), nest)
             async with Admin(spec, tail, allowed)(running, reloads, "http://127.0.0.1:4483"):
                 facts: Any = next(each for each in caught if each.getMessage() == "admin")

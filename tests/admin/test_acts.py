@@ -1,13 +1,17 @@
 """What an operator may do. Rule: each act is proved by what is different afterwards in the house."""
 
+import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.admin.offices import office
+from tests.admin.visitors import visitor
 from tests.server.clients import Door as Client
 from tests.server.peers import Server, echo, tool
+from vmcp.config.audit import AuditSpec
 from vmcp.config.cache import from_data
 from vmcp.config.load import load
 from vmcp.protocol.revisions import Revision
@@ -123,3 +127,57 @@ async def test_what_is_kept_of_results_is_cleared(monkeypatch: pytest.MonkeyPatc
         assert (await here.get("metrics"))["metrics"]["vmcp_requests_cached_total"] == 1
         assert await here.post("cache/clear", {"pattern": "b/*"}) == {"cleared": 0}
         assert await here.post("cache/clear", {"pattern": "a/*"}) == {"cleared": 1}
+
+
+async def test_the_audit_log_says_who_has_done_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    async with office(
+        monkeypatch, tmp_path, backends(), listen=True, audit=AuditSpec(str(log)), text="nonsense"
+    ) as here:
+        shown = {"Authorization": f"Bearer {here.token.read_text().strip()}"}
+        assert (await here.ask("POST", "/admin/v1/backends/a/reset", headers=shown, port=True)).status == 200
+        assert (await here.ask("POST", "/admin/v1/backends/none/reset", headers=shown, port=True)).status == 404
+        assert (
+            await here.ask("POST", "/admin/v1/drain", headers={"Authorization": "Bearer x"}, port=True)
+        ).status == 401
+        assert (await here.ask("GET", "/admin/v1/status", port=True)).status == 401
+        assert (await here.post("log/level", {"level": "error"}))["level"] == "error"
+        assert (await here.post("reload"))["result"] == "rejected"
+        await here.get("status")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [
+        (each["subjects"]["user_id"], each["outcome"], each["target"]["method"], each["metadata"]["extra"])
+        for each in records
+        if each["type"] == "admin_act"
+    ]
+    me = f"uid:{os.geteuid()}"
+    assert [each[:3] for each in told] == [
+        ("token", "success", "reset"),
+        ("nobody", "denied", "refused"),
+        (me, "success", "level"),
+        (me, "failure", "reload"),
+    ]
+    assert told[0][3] == {"backend": "a", "transport": "http"}
+    assert told[1][3]["reason"] == "show the token of admin.tokenFile"
+    assert {each["subjects"]["issuer"] for each in records if each["type"] == "admin_act"} == {"vmcp admin"}
+
+
+async def test_what_is_done_on_a_page_is_there_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    async with visitor(monkeypatch, tmp_path, backends(), audit=AuditSpec(str(log))) as guest:
+        assert (await guest.send("backends/a/reset", {}))[0] == 303
+        assert (await guest.send("backends/a/reset", {}, csrf="x"))[0] == 403
+        assert (await guest.raw("GET", "/ui/?code=guessed"))[0] == 403
+    found = [json.loads(line) for line in log.read_text().splitlines()]
+    acts = [
+        (each["subjects"]["user_id"], each["outcome"], each["target"]["method"])
+        for each in found
+        if each["type"] == "admin_act"
+    ]
+    (who,) = {name for name, _, _ in acts if name.startswith("page:")}
+    assert acts == [
+        (f"uid:{os.geteuid()}", "success", "login"),
+        (who, "success", "reset"),
+        ("nobody", "denied", "refused"),
+        ("nobody", "denied", "refused"),
+    ]

@@ -109,6 +109,7 @@ async def test_a_path_and_a_method_are_what_they_are(monkeypatch: pytest.MonkeyP
         (b"[]", 400),
         (b"{", 400),
         (b'{"pattern": 5}', 400),
+        (b'{"patern": "a/*"}', 400),
         (b'{"pattern": "' + b"x" * (100 << 10) + b'"}', 413),
     ],
 )

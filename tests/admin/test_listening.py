@@ -108,7 +108,7 @@ async def test_it_ends_with_its_house_and_cuts_nobody_short(monkeypatch: pytest.
             await go.wait()
             return {"cleared": 7}
 
-        monkeypatch.setattr("vmcp.admin.acts.Acts.clear", lambda self, pattern: slowly(pattern))
+        monkeypatch.setattr("vmcp.admin.acts.Acts.clear", lambda self, who, pattern: slowly(pattern))
         asking = asyncio.get_running_loop().create_task(here.ask("POST", "/admin/v1/cache/clear"))
         await began.wait()
         idle = await asyncio.open_unix_connection(str(here.socket))
@@ -123,7 +123,7 @@ async def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch: pytest.
     monkeypatch.setattr(listening, "PATIENCE", 0.01)
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def never(self: object, pattern: str) -> dict[str, object]:
+    async def never(self: object, who: str, pattern: str) -> dict[str, object]:
         began.set()
         try:
             await asyncio.Event().wait()

@@ -15,7 +15,7 @@ from vmcp.admin.routes import BEFORE, WAYS
 from vmcp.admin.views import nickname
 from vmcp.config.health import BreakerSpec
 from vmcp.config.load import load
-from vmcp.config.model import Aggregation, Selection
+from vmcp.config.model import Aggregation, Override, Selection
 from vmcp.protocol.revisions import Revision
 from vmcp.upstream.breaker import Breaker
 
@@ -46,11 +46,17 @@ async def test_the_status_says_how_all_is(monkeypatch: pytest.MonkeyPatch, tmp_p
 async def test_a_backend_says_what_becomes_of_all_that_it_offers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    rules = Aggregation(strategy="prefix", tools={"a": Selection(exclude=("drop",))})
+    overrides = {"read": Override(name="look", description="Look at it.")}
+    rules = Aggregation(strategy="prefix", tools={"a": Selection(exclude=("drop",), overrides=overrides)})
     async with office(monkeypatch, tmp_path, two(), aggregation=rules) as here:
         found = await here.get("backends/a")
         offers = [(each["original"], each["name"], each["state"]) for each in found["offers"]]
-        assert offers == [("read", "a_read", "listed"), ("write", "a_write", "listed"), ("drop", "", "hidden")]
+        assert offers == [("read", "a_look", "listed"), ("write", "a_write", "listed"), ("drop", "", "hidden")]
+        assert [(each["prefix"], each["overrides"]) for each in found["offers"]] == [
+            ("a_", ["name", "description"]),
+            ("a_", []),
+            ("", []),
+        ]
         assert (found["state"], found["health"], found["isolation"]) == ("up", "healthy", "shared")
         assert "active" in found["facts"]
         assert (await here.ask("GET", "/admin/v1/backends/none")).status == 404

@@ -7,6 +7,7 @@ what it made is gone when it ends. Where no place was asked for, a place that ca
 import asyncio
 import errno
 import fcntl
+import importlib
 import logging
 import os
 import socket
@@ -24,17 +25,22 @@ from uvicorn.server import ServerState
 from vmcp.admin import peer, place
 from vmcp.admin import token as tokens
 from vmcp.admin.acts import Acts
-from vmcp.admin.door import MOST, PEER, Door
+from vmcp.admin.desk import Desk
+from vmcp.admin.disk import Disk
+from vmcp.admin.door import MOST, PEER, UID, Door, Pages
+from vmcp.admin.logins import Logins
 from vmcp.admin.place import Unsafe
-from vmcp.admin.routes import Desk
+from vmcp.admin.sightings import Sightings
 from vmcp.admin.tail import Tail
 from vmcp.admin.views import Views
 from vmcp.config.administration import AdminSpec
 from vmcp.config.model import Limits
+from vmcp.server.counting import counted
 from vmcp.server.listener import Listener, listener
 from vmcp.server.load import Load
 from vmcp.server.reloading import Reloads
 from vmcp.server.runtime import Runtime
+from vmcp.tasks import Nest
 
 log = logging.getLogger("vmcp.admin")
 
@@ -67,12 +73,17 @@ class Admin:
         """While the block runs, it is there. Raises ``Unsafe``."""
         async with AsyncExitStack() as stack:
             sockets, token, where = self._opened(house.config.name, stack)
-            desk = Desk(Views(house, url), Acts(house, reloads), self._tail)
-            app = Door(desk, token)
+            spec = self._spec.ui
+            logins = Logins(where["url"], time.monotonic) if spec.enabled else None
+            usage = await stack.enter_async_context(counted(house))
+            acts = Acts(house, reloads)
+            seen = await _seen(house, acts, stack) if spec.enabled else None
+            desk = Desk(Views(house, url), acts, self._tail, house, Disk(house, acts), logins, usage, seen)
+            app = Door(desk, token, await _pages(desk) if spec.enabled else None)
             for each in sockets:
                 await stack.enter_async_context(_serving(app, each, self._allowed))
             if where:
-                log.info("admin", extra=where)
+                log.info("admin", extra={**where, **({"ui": True} if logins is not None else {})})
             yield
 
     def _opened(
@@ -97,6 +108,22 @@ class Admin:
         host, port = found[-1].getsockname()[:2]
         where |= {"url": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", "token": str(file)}
         return found, token, where
+
+
+async def _seen(house: Runtime, acts: Acts, stack: AsyncExitStack) -> Sightings:
+    """What looks for changed definitions as long as ``stack`` lasts; and the files are read while they say what runs."""
+    made = Sightings()
+    nest = await stack.enter_async_context(Nest("admin"))
+    nest.start(made.run(house), "sightings")
+    nest.start(acts.acquaint(), "files")
+    return made
+
+
+async def _pages(desk: Desk) -> Pages:
+    """Loaded only here: a template engine costs 70 ms."""
+    site = await asyncio.to_thread(importlib.import_module, "vmcp.admin.pages.site")
+    made: Pages = site.Site(desk)
+    return made
 
 
 def _beside(path: str | None) -> Path:
@@ -255,14 +282,16 @@ def _protocol(allowed: Allowed) -> type[Listener]:
 
     class Seen(base):  # type: ignore[valid-type, misc]  # a class that was made
         known: bool | None = False
+        uid: int | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             connection = transport.get_extra_info("socket")
             unix = connection is not None and connection.family == socket.AF_UNIX
-            self.known = allowed(peer.uid_of(connection)) if unix else None
+            self.uid = peer.uid_of(connection) if unix else None
+            self.known = allowed(self.uid) if unix else None
             super().connection_made(transport)
 
         def _scope(self, version: str) -> Any:
-            return {**super()._scope(version), PEER: self.known}
+            return {**super()._scope(version), PEER: self.known, UID: self.uid}
 
     return Seen

@@ -4,58 +4,18 @@ The rule: this table is all there is; whoever is let in may use all of it, and n
 POST or DELETE, and no route makes a backend or tests a connection.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from vmcp.admin.acts import Acts, Data
-from vmcp.admin.tail import Tail
-from vmcp.admin.views import Views
-from vmcp.routing.catalog import Kind
+from vmcp.admin import auditing, figures, scene, workbench
+from vmcp.admin.acts import Data
+from vmcp.admin.desk import Asked, Desk, Way, Wrong
+from vmcp.admin.logins import CODE_LASTS
 
 BEFORE: Final = "/admin/v1/"
 LINES: Final = 200
 WHO: Final = "socket: same user or root; port: token"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request: the name in its path, its query, and its body."""
-
-    name: str
-    query: Mapping[str, str]
-    body: Mapping[str, Any]
-    now: float
-
-
-class Wrong(Exception):
-    """A request that cannot be answered as it is; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Who answers."""
-
-    views: Views
-    acts: Acts
-    tail: Tail
-
-
-Answer = Callable[[Desk, Asked], Data | Awaitable[Data | None] | None]
-"""What is said; None where there is nothing of this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A method and a path below ``BEFORE``, in which ``*`` stands for a name."""
-
-    method: str
-    path: str
-    answer: Answer
-
-
-def _listed(kind: Kind) -> Answer:
-    return lambda desk, asked: desk.views.listing(kind, asked.query.get("path"), asked.query.get("name"))
+READERS: Final = f"{WHO}, or the cookie of the web pages"
+"""Of what is GET."""
 
 
 def _text(asked: Asked, key: str, default: str | None = None) -> str:
@@ -63,6 +23,12 @@ def _text(asked: Asked, key: str, default: str | None = None) -> str:
     if not isinstance(found, str):
         raise Wrong(f"the body must be a JSON object with a string '{key}'")
     return found
+
+
+async def _clear(desk: Desk, asked: Asked) -> Data:
+    if asked.body.keys() - {"pattern"}:
+        raise Wrong("the body may have 'pattern' and nothing else")  # a misspelt one must not clear everything
+    return await desk.acts.clear(asked.who, _text(asked, "pattern", "*"))
 
 
 def _lines(desk: Desk, asked: Asked) -> Data:
@@ -78,27 +44,43 @@ def _number(asked: Asked, key: str, default: int) -> int:
 
 
 def _level(desk: Desk, asked: Asked) -> Data:
-    found = desk.acts.level(_text(asked, "level"))
+    found = desk.acts.level(asked.who, _text(asked, "level"))
     if found is None:
         raise Wrong("'level' must be debug, info, warning or error")
     return found
 
 
+def _login(desk: Desk, asked: Asked) -> Data:
+    """A link for the web pages, which works once."""
+    if desk.logins is None or asked.who.startswith("page:"):
+        raise Wrong("there are no web pages; set admin.ui.enabled and admin.listen")
+    desk.acts.recorded(asked.who, "login")
+    return {"url": desk.logins.link(), "expiresInSeconds": int(CODE_LASTS)}
+
+
 WAYS: Final[tuple[Way, ...]] = (
     Way("GET", "status", lambda desk, _: desk.views.status()),
-    Way("GET", "backends", lambda desk, _: desk.views.backends()),
-    Way("GET", "backends/*", lambda desk, asked: desk.views.backend(asked.name)),
-    *(Way("GET", str(kind), _listed(kind)) for kind in Kind),
+    Way("GET", "overview", scene.overview),
+    Way("GET", "backends", lambda desk, _: {"backends": scene.backends(desk)}),
+    Way("GET", "backends/*", scene.backend),
+    Way("GET", "endpoints", lambda desk, _: scene.endpoints(desk)),
+    *workbench.WAYS,
     Way("GET", "sessions", lambda desk, asked: desk.views.sessions(asked.now)),
     Way("GET", "config", lambda desk, _: desk.acts.config()),
     Way("GET", "metrics", lambda desk, _: desk.views.metrics()),
+    Way("GET", "rates", figures.rates),
+    Way("GET", "traffic", figures.traffic),
+    Way("GET", "statistics", figures.statistics),
+    Way("GET", "usage", figures.usage),
+    Way("GET", "audit", auditing.audit),
     Way("GET", "log", _lines),
-    Way("POST", "reload", lambda desk, _: desk.acts.reload()),
-    Way("POST", "drain", lambda desk, _: desk.acts.drain()),
-    Way("POST", "backends/*/reset", lambda desk, asked: desk.acts.reset(asked.name)),
-    Way("POST", "cache/clear", lambda desk, asked: desk.acts.clear(_text(asked, "pattern", "*"))),
+    Way("POST", "login", _login),
+    Way("POST", "reload", lambda desk, asked: desk.acts.reload(asked.who)),
+    Way("POST", "drain", lambda desk, asked: desk.acts.drain(asked.who)),
+    Way("POST", "backends/*/reset", lambda desk, asked: desk.acts.reset(asked.who, asked.name)),
+    Way("POST", "cache/clear", _clear),
     Way("POST", "log/level", _level),
-    Way("DELETE", "sessions/*", lambda desk, asked: desk.acts.end(asked.name)),
+    Way("DELETE", "sessions/*", lambda desk, asked: desk.acts.end(asked.who, asked.name)),
 )
 
 

@@ -6,7 +6,7 @@ recognised is in it; what backends say of themselves is shown as ``scrub`` leave
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -14,8 +14,10 @@ import msgspec
 from msgspec import Raw
 
 from vmcp import __version__
+from vmcp.admin import process
+from vmcp.config.model import Config, Override
 from vmcp.protocol import scrub
-from vmcp.routing import members
+from vmcp.routing import members, names, selection, surface
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import Face, Quarantined, Route
 from vmcp.server.runtime import Runtime
@@ -32,7 +34,7 @@ class Views:
 
     def __init__(self, house: Runtime, url: str) -> None:
         self._house = house
-        self._url = url
+        self.url = url
         self._began = time.time()
 
     # --- the whole
@@ -52,7 +54,7 @@ class Views:
             "startedAt": round(self._began, 3),
             "uptimeSeconds": round(time.time() - self._began, 1),
             "config": {"digest": house.config.digest[:12], "reloads": dict(house.reloads)},
-            "url": self._url,
+            "url": self.url,
             "endpoints": [self._endpoint(path, face) for path, face in house.table.faces.items()],
             "backends": {
                 "total": len(backends),
@@ -67,7 +69,7 @@ class Views:
         counts = {str(kind): len(routes) for kind, routes in face.listing.items()}
         return {
             "path": path,
-            "url": f"{self._url}{path}",
+            "url": f"{self.url}{path}",
             "group": face.group,
             **counts,
             "tokens": sum(map(_tokens, face.listing[Kind.TOOL])),
@@ -103,7 +105,7 @@ class Views:
             **offered,
         }
 
-    def backend(self, name: str) -> Data | None:
+    def backend(self, name: str, now: float) -> Data | None:
         """All that is known of one; None when there is none of this name."""
         backend = self._house.backends.get(name)
         if backend is None:
@@ -115,9 +117,16 @@ class Views:
             "isolation": spec.isolation,
             "tags": list(spec.tags),
             "metadata": dict(spec.metadata),
+            "sinceSeconds": round(max(0.0, now - backend.status.since), 1),
+            "endpoints": [path for path, face in self._house.table.faces.items() if name in face.backends],
             "facts": dict(backend.facts()),
-            "offers": [] if (face := self._home(name)) is None else list(_offered(face, name)),
+            "processes": _processes(backend.facts()),
         }
+
+    def offers(self, name: str) -> Iterator[Data]:
+        """What becomes of each thing that a backend offers, one by one: there may be thousands."""
+        face = self._home(name) if name in self._house.backends else None
+        return iter(()) if face is None else _offered(face, name, self._house.config)
 
     def _home(self, name: str) -> Face | None:
         """The endpoint of its group, or any at which it is."""
@@ -129,12 +138,24 @@ class Views:
 
     def listing(self, kind: Kind, path: str | None = None, name: str | None = None) -> Data | None:
         """What is listed at ``path`` (all endpoints without); with ``name``, that thing alone, and its whole definition."""
-        faces = self._house.table.faces
+        current = self._house.current
+        faces = current.table.faces
         if path is not None and path not in faces:
             return None
         shown = [faces[path]] if path is not None else _distinct(faces)
-        found = [(face, route) for face in shown for route in face.listing[kind] if name in (None, route.name)]
-        return {str(kind): [_described(face, route, whole=name is not None) for face, route in found]}
+        found = [(face, *pair) for face in shown for pair in _listed(current.config, face, kind)]
+        wanted = [each for each in found if name in (None, each[1])]
+        return {
+            str(kind): [
+                {**_described(face, route, whole=name is not None), "name": known} for face, known, route in wanted
+            ]
+        }
+
+    def names(self, kind: Kind, path: str | None = None) -> list[str]:
+        """Of all that ``listing`` has."""
+        current = self._house.current
+        shown = [current.table.faces[path]] if path is not None else _distinct(current.table.faces)
+        return [name for face in shown for name, _ in _listed(current.config, face, kind)]
 
     # --- sessions
 
@@ -178,6 +199,21 @@ def _breakers(facts: Mapping[str, Any]) -> Iterator[str]:
             yield each["breaker"]["state"]
 
 
+def _processes(facts: Mapping[str, Any]) -> list[Data]:
+    """Of those that run."""
+    pids = [each.get("pid") for each in facts.get("replicas", (facts,))]
+    return [{"pid": pid, **process.vitals(pid)} for pid in pids if pid is not None]
+
+
+def _listed(config: Config, face: Face, kind: Kind) -> Sequence[tuple[str, Route]]:
+    """What is listed at a face by the names there; at a persona's own, as that persona sees it."""
+    shown, view = surface.seen(config, face)
+    if view is None:
+        return [(route.name, route) for route in shown.listing[kind]]
+    names = {id(route): name for name, route in shown.routes[kind].items()}
+    return [(names.get(id(route), route.name), route) for route in shown.listing[kind] if view.admits(route)]
+
+
 def _distinct(faces: Mapping[str, Face]) -> list[Face]:
     """One face for each group, as that of a group may be served at several paths."""
     found: dict[str, Face] = {}
@@ -204,17 +240,42 @@ def _described(face: Face, route: Route, *, whole: bool) -> Data:
     }
 
 
-def _offered(face: Face, backend: str) -> Iterator[Data]:
-    """What becomes of each thing that a backend offers."""
+def _offered(face: Face, backend: str, config: Config) -> Iterator[Data]:
+    """What becomes of each thing that a backend offers, and on which way: its own name, changes, prefix, name."""
+    for each in _outcomes(face, backend):
+        kind = Kind(each["kind"])
+        chosen = selection.selection(config.aggregation, kind, backend)
+        override = chosen.overrides.get(each["original"]) if chosen is not None else None
+        yield {**each, "group": face.group, "overrides": _changed(override), "prefix": _prefix(each, config, override)}
+
+
+def _changed(override: Override | None) -> list[str]:
+    """What of it the configuration replaces."""
+    names = ("name", "title", "description", "annotations", "arguments")
+    return [name for name in names if override is not None and getattr(override, name)]
+
+
+def _prefix(found: Data, config: Config, override: Override | None) -> str:
+    """What the strategy puts before its name; a name that had to be shortened has none."""
+    own = (override.name if override is not None else None) or found["original"]
+    prefix = names.prefix(config.aggregation, found["backend"])
+    return prefix if prefix and found["name"] == prefix + own else ""
+
+
+def _outcomes(face: Face, backend: str) -> Iterator[Data]:
     for kind, routes in face.routes.items():
         for route in routes.values():
             if route.backend == backend:
-                yield {"kind": str(kind), "original": route.original, "name": route.name, "state": "listed"}
+                yield _outcome(kind, backend, route.original, route.name, "listed")
     for kind, hidden in face.hidden.items():
         for owner, original in hidden:
             if owner == backend:
-                yield {"kind": str(kind), "original": original, "name": "", "state": "hidden"}
+                yield _outcome(kind, backend, original, "", "hidden")
     yield from (_kept_out(each) for each in face.quarantined if each.backend == backend)
+
+
+def _outcome(kind: Kind, backend: str, original: str, name: str, state: str) -> Data:
+    return {"kind": str(kind), "original": original, "name": name, "state": state, "backend": backend, "why": ""}
 
 
 def _kept_out(found: Quarantined) -> Data:
