@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import vmcp
 ROOT = Path(vmcp.__file__).parent.parent
 CHILD = Path(__file__).parent.parent / "server" / "child.py"
 PATIENCE = 15.0
+PROGRAM = shlex.split(os.environ.get("VMCP_TEST_PROGRAM", "")) or [sys.executable, "-m", "vmcp"]
+"""What is tested: this tree, or something that was built of it (tests/binary)."""
 
 
 def environment() -> dict[str, str]:
@@ -29,7 +32,7 @@ def environment() -> dict[str, str]:
 
 def run(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     """Run a verb to its end."""
-    command = [sys.executable, "-m", "vmcp", *arguments]
+    command = [*PROGRAM, *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE, env=environment(), cwd=cwd, check=False
     )
@@ -78,10 +81,10 @@ class Process:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, terminal: bool = False) -> Iterator[Process]:
-    """``vmcp serve`` on a free port, its stderr a pipe or a terminal."""
+def serving(*arguments: str, terminal: bool = False, verb: str = "serve") -> Iterator[Process]:
+    """``vmcp serve`` (or another verb) on a free port, its stderr a pipe or a terminal."""
     reading, writing = os.openpty() if terminal else os.pipe()
-    command = [sys.executable, "-m", "vmcp", "serve", "--port", "0", *arguments]
+    command = [*PROGRAM, verb, "--port", "0", *arguments]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

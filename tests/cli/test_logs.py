@@ -5,13 +5,14 @@ Rule: an event is always one line, whatever a backend has put into it.
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from vmcp.cli import logs
+from vmcp.cli import logs, startup
 
 
 def record(
@@ -58,29 +59,59 @@ def test_an_exception_is_in_its_line() -> None:
     line = logs.JsonLines().format(given)
     assert "\n" not in line
     assert "ZeroDivisionError: why" in json.loads(line)["exception"]
-    screen = logs.Screen().format(given)
-    assert screen.splitlines()[0].endswith("error   unexpected failure incident=ab")
-    assert "Traceback" in screen
+    shown = logs.Screen().format(given)
+    assert shown.splitlines()[0].endswith("error   unexpected failure incident=ab")
+    assert "Traceback" in shown
 
 
 UP = {"backend": "notes", "transport": "stdio", "revision": "2025-11-25", "seconds": 0.0124}
+GROUPS = {"g": {"paths": ["/mcp", "/g/mcp"], "tokens": 1200}, "e": {"paths": ["/e/mcp"], "tokens": 0}}
+ONE = {"g": {"paths": ["/mcp"], "tokens": 99}}
 DRAWN: list[tuple[str, dict[str, Any], list[str]]] = [
     ("backend up", {**UP, "tools": 2}, ["✓ notes", "stdio", "2025-11-25", "2 tools", "12 ms"]),
     ("backend up", {**UP, "tools": 1, "prompts": 1, "seconds": 2.04}, ["1 tool, 1 prompt", "2.0 s"]),
     ("backend up", {**UP, "resources": 3, "resourceTemplates": 1}, ["3 resources, 1 template"]),
     ("backend up", UP, ["nothing"]),
     ("backend down", {**UP, "why": "it is gone", "seconds": 0.5}, ["✗ notes", "it is gone", "(retry in 500 ms)"]),
-    ("listening", {"url": "http://h:1", "faces": ["/mcp", "/g/mcp"]}, ["http://h:1/mcp\n", "http://h:1/g/mcp"]),
+    (
+        "backend down",
+        {**UP, "why": "its user has to consent first", "seconds": 2.0, "refused": True, "login": True},
+        ["! notes", "consent first   → vmcp auth login notes"],
+    ),
+    (
+        "backend down",
+        {**UP, "why": "HTTP 401", "seconds": 2.0, "refused": True, "login": False},
+        ["! notes", "HTTP 401   (retry in 2.0 s)"],
+    ),
+    ("listening", {"url": "http://h:1", "faces": ["/mcp", "/g/mcp"]}, ["Listen   http://h:1"]),
     (
         "ready",
-        {"faces": {"/mcp": {"tools": 5}, "/g/mcp": {}}, "up": 1, "backends": 1},
-        ["/mcp: 5 tools", "/g/mcp: nothing", "Ready. Ctrl-C stops."],
+        {"faces": {"/mcp": {"tools": 5}, "/e/mcp": {}}, "groups": GROUPS, "up": 1, "backends": 1},
+        [
+            "Group    g              5 tools (≈ 1.2k tokens)   /mcp\n",
+            "e              nothing   /e/mcp\n",
+            "Ready in ",
+        ],
     ),
-    ("not ready", {"faces": {}, "up": 1, "backends": 2}, ["Degraded: 1 of 2 backends up"]),
+    (
+        "ready",
+        {"faces": {}, "groups": {}, "up": 1, "backends": 2},
+        ["Degraded: 1 of 2 backends up after", "vmcp status"],
+    ),
+    (
+        "not ready",
+        {"faces": {}, "groups": {}, "up": 0, "backends": 1},
+        ["Not ready: 0 of 1 backend up", "are required"],
+    ),
+    (
+        "quarantined",
+        {"face": "/mcp", "kind": "tools", "target": "t", "backend": "b", "winner": "a", "why": "a has it"},
+        ["  ! b              t is kept out: a has it"],
+    ),
     (
         "configuration reloaded",
-        {"seconds": 0.03, "began": ("new",), "ended": ("old",), "faces": {"/mcp": {"tools": 1}}},
-        ["Reloaded in 30 ms. -old +new\n", "/mcp: 1 tool"],
+        {"seconds": 0.03, "began": ("new",), "ended": ("old",), "faces": {"/mcp": {"tools": 1}}, "groups": ONE},
+        ["Reloaded in 30 ms. -old +new\n", "g              1 tool (≈ 99 tokens)   /mcp"],
     ),
     ("configuration problem", {"at": "a:1:2", "key": "k", "what": "wrong", "hint": "h"}, ["  a:1:2: k: wrong (h)"]),
     ("configuration problem", {"at": "a:1:2", "key": "k", "what": "wrong", "hint": ""}, ["  a:1:2: k: wrong"]),
@@ -103,6 +134,7 @@ def test_a_known_event_is_drawn(message: str, facts: dict[str, Any], parts: list
     [
         record("something", logging.WARNING, line=EVIL),
         record("backend down", **{**UP, "why": EVIL}),
+        record("quarantined", backend="b", target=EVIL, why=EVIL),
         record(EVIL),
     ],
 )
@@ -150,6 +182,39 @@ def test_people_get_a_screen_and_machines_get_json(
 
 
 def test_the_screen_says_where_the_admin_listener_is() -> None:
-    assert logs.Screen().format(record("admin", socket="/run/a.sock")) == "  admin /run/a.sock"
-    both = record("admin", socket="/run/a.sock", url="http://127.0.0.1:4484", token="/run/a.token")
-    assert logs.Screen().format(both) == "  admin /run/a.sock, http://127.0.0.1:4484"
+    drawn = logs.Screen().format
+    assert drawn(record("admin", socket="/run/a.sock")) == "Admin    unix:/run/a.sock"
+    both = record("admin", socket="/run/a.sock", url="http://127.0.0.1:4484", token="/run/a.token", ui=True)
+    assert drawn(both) == "Admin    unix:/run/a.sock   http://127.0.0.1:4484\nPage     vmcp ui"
+
+
+def test_who_knows_where_it_listens_is_told_how_to_connect() -> None:
+    drawn = logs.Screen()
+    ready = record("ready", faces={"/mcp": {"tools": 1}}, groups=ONE, up=1, backends=1)
+    assert "Connect" not in drawn.format(ready), "over stdio there is nothing to connect to"
+    drawn.format(record("listening", url="http://h:1", faces=["/mcp"]))
+    shown = drawn.format(ready)
+    assert "http://h:1/mcp" in shown
+    assert "Connect  vmcp connect claude-code   Reload   vmcp reload\n" in shown
+
+
+def test_colour_is_for_terminals_and_takes_no_sign_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    up = record("backend up", **UP)
+    plain, painted = logs.Screen().format(up), logs.Screen(colour=True).format(up)
+    assert "\x1b[" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == plain != painted
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert startup.coloured()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not startup.coloured()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not startup.coloured()
+
+
+def test_what_is_said_twice_is_shown_once() -> None:
+    assert not startup.worth(record("process ended", backend="b"))
+    assert startup.worth(record("process ended", logging.WARNING, backend="b"))
+    assert startup.worth(record("backend down", backend="b"))

@@ -38,3 +38,8 @@ def test_the_module_is_the_command() -> None:
     ended = run("--help")
     assert ended.returncode == 0
     assert "Many MCP servers behind one endpoint" in ended.stdout
+
+
+def test_a_verb_that_is_misspelt_is_guessed() -> None:
+    assert "there is no verb 'staus'; did you mean status" in CliRunner().invoke(main, ["staus"]).output
+    assert "there is no verb 'xyzzy'\n" in CliRunner().invoke(main, ["xyzzy"]).output

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.instances import PYTHON, TEXT, TOOLBOX, site, started
 
 
@@ -48,14 +50,70 @@ def test_what_this_shell_does_not_know_is_no_error(tmp_path: Path) -> None:
         assert "web" in here.file.read_text()
 
 
+FRAGMENT = """\
+backends:
+  one: {url: "https://one.example.com/mcp", headers: {X-Day: 2025-11-25}}
+groups:
+  g:
+    backends: {two: {url: "https://two.example.com/mcp", headers: {X-Key: "${HOME}"}}}
+  more:
+    backends:
+      three: {command: [run, "yes"]}
+"""
+
+
+def test_all_backends_of_a_file_come_in_their_groups(tmp_path: Path) -> None:
+    with site(tmp_path, f"# mine\n{TEXT}") as here:
+        (tmp_path / "f.yaml").write_text(FRAGMENT)
+        assert here.run("mount", "f.yaml").stderr.splitlines()[-1] == "mounted one, two, three"
+        text = here.file.read_text()
+        assert text.startswith("# mine\n")
+        shown = here.json("config", "show", "-c", "vmcp.yaml")["groups"]
+        assert [*shown] == ["g", "more"]
+        assert [*shown["g"]["backends"]] == ["box", "one", "two"]
+        assert 'X-Day: "2025-11-25"' in text
+        assert 'X-Key: "${HOME}"' in text
+        assert "already" in here.run("mount", "f.yaml", "--group", "g", code=2).stderr
+        for name in ("one", "two"):
+            here.run("unmount", name)
+        assert "last backend" in here.run("unmount", "three", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("groups: {g: {backends: {n: {url: 'https://x/mcp'}}}}\nserver: {port: 1}", "by hand: server"),
+        ("groups: {g: {title: x, backends: {n: {url: 'https://x/mcp'}}}}", "into it by hand: title"),
+        ("mcpServers: {n: {url: 'https://x/mcp'}}", "vmcp init --from f.json"),
+        ("groups: {g: {backends: {box: {url: 'https://x/mcp'}}}}", "there is a backend 'box' already"),
+        ("groups: {g: {backends: {}}}", "and nothing else"),
+        ("groups: {g: 7}", "and nothing else"),
+        ("backends: {n: null}", "and nothing else"),
+        ("backends: {n: x}", "and nothing else"),
+        ('{"backends": {"n": {}}, "\\u001b]0;x\\u0007": 1}', "by hand:  ]0;x "),
+        ("groups: 7", "by hand: groups"),
+        ("name: x", "by hand: name"),
+        ("", "the file is empty"),
+        ("a: [", "f.json: 1:"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_whole_is_not_taken(tmp_path: Path, text: str, why: str) -> None:
+    with site(tmp_path) as here:
+        (tmp_path / "f.json").write_text(text)
+        assert why in here.run("mount", "f.json", code=2).stderr
+        assert here.file.read_text() == TEXT
+
+
 def test_a_wrong_command_line_is_told(tmp_path: Path) -> None:
     with site(tmp_path) as here:
+        here.run("mount", "none.yaml", code=66)
         for words in (
             ["n"],
             ["n", "--url", "https://x/mcp", "--", "run"],
             ["n", "--url", "https://x/mcp", "-e", "A=b"],
             ["n", "-H", "A=b", "--", "run"],
             ["n", "-e", "nonsense", "--", "run"],
+            ["f.yaml", "-e", "A=b"],
         ):
             here.run("mount", *words, code=2)
         assert here.file.read_text() == TEXT

@@ -157,6 +157,14 @@ def test_a_taken_port_says_what_to_do(config: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_port_that_another_vmcp_has_says_which(config: str) -> None:
+    with serving("--config", config) as process:
+        process.until('"msg":"admin"')
+        ended = run("serve", "--config", config, "--port", str(process.port()))
+        assert ended.returncode == 69
+        assert f"it is vmcp 'house', pid {process.process.pid}; end it with: vmcp stop --admin /" in ended.stderr
+
+
 def test_an_address_that_is_not_ours_is_refused(config: str, tmp_path: Path) -> None:
     ended = run("serve", "--config", config, "--host", "203.0.113.7", "--port", "0")
     assert ended.returncode in (69, 78), "78: no anonymous clients on the network"
@@ -204,7 +212,7 @@ def test_the_screen_shows_every_backend_and_why_one_is_not_there(tmp_path: Path)
         process.until(r"Degraded: 2 of 4")
         screen = process.text
         assert process.until(r"vmcp \d+\.\d+\.\d+.*vmcp\.yaml.*pid \d+")
-        assert process.until(r"http://127\.0\.0\.1:\d+/g/mcp")
+        assert process.until(r"Group +g +6 tools \(≈ \d+ tokens\) +http://127\.0\.0\.1:\d+/mcp")
         assert process.until(r"old +stdio +2025-06-18 +3 tools +\d+(\.\d)? m?s")
         assert process.until(r"new +stdio +2026-07-28 +3 tools +\d+(\.\d)? m?s")
         assert process.until(r'dead +stdio .*exited with status 1.*"cannot open +\[31mthe database"')
@@ -220,4 +228,4 @@ def test_a_terminal_may_want_json_and_a_pipe_text(config: str) -> None:
         process.until('"msg":"ready"')
         assert all(line.startswith("{") for line in process.text.splitlines())
     with serving("--config", config, "--log-format", "text") as process:
-        process.until(r"Ready\.")
+        process.until(r"Ready in ")

@@ -74,7 +74,8 @@ def test_what_is_not_ready_in_time_says_who_is_waited_for(tmp_path: Path) -> Non
         "-S,", "-S, -c, 'import os; os.read(0, 1)',"
     )
     with site(tmp_path, text) as here:
-        ended = here.process("start", "--wait", "3", code=75)
+        assert "it said nothing for 0 s" in here.process("start", "--wait", "0", code=75).stderr
+        ended = here.process("start", "--wait", "6", code=75)
         assert "it waits for box" in ended.stderr
         assert here.run("health", "-q", code=1).stdout == ""
         here.run("stop")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -49,6 +50,7 @@ def test_a_wrong_file_is_told_on_stderr_and_78(here: Path) -> None:
         "    server: {prot: *}\n"
         "             ^^^^\n"
         "    hint: did you mean 'port'?\n"
+        "help: vmcp help unknown-key\n"
         "1 error\n"
     )
 
@@ -132,6 +134,36 @@ def test_json_and_sarif_are_always_documents_on_stdout(here: Path, text: str) ->
         assert json.loads(result.stdout)
         assert result.stderr == ""
         assert result.exit_code == (78 if text == WRONG else 0)
+
+
+def test_each_file_that_is_named_is_a_configuration_of_its_own(here: Path) -> None:
+    """As pre-commit names them."""
+    (here / "a.yaml").write_text(SMALL, "utf-8")
+    (here / "b.yaml").write_text(SMALL.replace("name: acme", "name: other"), "utf-8")
+    assert run("a.yaml", "b.yaml").stdout.splitlines() == [
+        "ok: acme: 1 group: code (1 backend)",
+        "ok: other: 1 group: code (1 backend)",
+    ]
+    (here / "b.yaml").write_text(WRONG, "utf-8")
+    (here / "c.yaml").write_text(WARNED, "utf-8")
+    mixed = run("a.yaml", "b.yaml", "c.yaml")
+    assert (mixed.exit_code, mixed.stdout) == (78, "")
+    assert "b.yaml:6:10: error" in mixed.stderr
+    assert "    server: {prot: *}" in mixed.stderr
+    assert "c.yaml:" in mixed.stderr
+    assert mixed.stderr.endswith("1 error, 1 warning\n")
+    assert run("a.yaml", "c.yaml", "--strict").exit_code == 78
+    assert run("a.yaml", "-c", "b.yaml").exit_code == 2
+    assert run("a.yaml", environ={"VMCP_CONFIG": "b.yaml"}).exit_code == 0, "what is said counts more"
+
+
+def test_forms_of_pipelines_are_documents_too(here: Path) -> None:
+    for text, failures in ((SMALL, 0), (WARNED, 0), (WRONG, 1)):
+        (here / "a.yaml").write_text(text, "utf-8")
+        listed = json.loads(run("-c", "a.yaml", "--output", "gitlab").stdout)
+        assert [each["severity"] for each in listed].count("major") == failures
+        suites = ElementTree.fromstring(run("-c", "a.yaml", "--output", "junit").stdout)  # noqa: S314 - our own
+        assert (suites.get("tests"), suites.get("failures")) == ("1", str(failures))
 
 
 def test_github_is_the_form_where_github_runs_it(here: Path) -> None:

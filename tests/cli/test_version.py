@@ -1,5 +1,6 @@
 """``vmcp version``. Rule: it says what it is, and imports nothing for it that it does not need."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,11 @@ HEAVY = {
         ["health", "-q"],
         ["metrics"],
         ["reload"],
+        ["drain"],
+        ["reset", "a"],
+        ["cache"],
+        ["cache", "clear"],
+        ["sessions", "end", "a"],
         ["stop"],
         ["logs"],
         ["completion", "bash"],
@@ -66,3 +72,20 @@ def test_what_asks_an_instance_is_as_light(words: list[str], tmp_path: Path) -> 
     code_, *loaded = after.split()
     assert code_ == ("0" if words[0] in ("--help", "completion") else "4")
     assert not HEAVY & set(loaded)
+
+
+def test_everything_it_is_made_of_is_told_for_programs() -> None:
+    found = json.loads(run("version", "--output", "json").stdout)
+    assert found["version"] == __version__
+    assert found["form"] == "source"
+    assert "uvloop" in {each["name"] for each in found["dependencies"]}
+    assert f'version: "{__version__}"' in run("version", "-o", "yaml").stdout
+
+
+def test_the_licences_are_shown_with_their_texts() -> None:
+    shown = run("version", "--licenses").stdout
+    assert "\nclick " in shown
+    assert "Permission is hereby granted" in shown
+    assert {"name", "version", "licence", "texts"} == set(
+        json.loads(run("version", "--licenses", "-o", "json").stdout)[0]
+    )

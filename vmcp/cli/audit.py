@@ -1,25 +1,87 @@
-"""``vmcp audit verify``: whether an audit log is as it was written.
+"""``vmcp audit``: the last records of a running instance's audit log, and whether a log is as it was written.
 
-The rule: every fault is told with its file and line; a log of which the end cannot be known is not called whole.
+The rule: every fault is told with its file and line; a log of which the end cannot be known is not called whole. What requests
+and results were is not shown.
 """
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import click
 
+from vmcp.cli import instance, output
 from vmcp.state.auditlog import rotated
 from vmcp.state.chain import HEAD_BYTES, Place, Proof, read_head
 
-OK, BROKEN, NO_INPUT = 0, 1, 66
+OK, BROKEN, NO_INPUT, UNAVAILABLE = 0, 1, 66, 69
 _MOST = 50
+EACH = 1.0
+MOST = 1000
 
 
-@click.group()
-def command() -> None:
-    """Look after an audit log."""
+_shown = click.option("--lines", "-n", default=30, show_default=True, type=click.IntRange(0, 1000), help="So many.")
+_form = click.option(
+    "--output", "-o", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--follow", "-f", is_flag=True, help="The last records, and those that come: audit tail --follow.")
+@click.pass_context
+def command(ctx: click.Context, follow: bool) -> None:
+    """Look at an audit log, and look after it."""
+    if ctx.invoked_subcommand is None and follow:
+        ctx.invoke(tail, filters=(), lines=30, follow=True, form="table", where=os.environ.get("VMCP_ADMIN"))
+    elif ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@command.command()
+@click.argument("filters", nargs=-1, metavar="[FILTER]...")
+@_shown
+@click.option("--follow", "-f", is_flag=True, help="And those that come.")
+@_form
+@instance.option
+def tail(filters: tuple[str, ...], lines: int, follow: bool, form: str, where: str | None) -> None:
+    """Print the last records of a running instance.
+
+    A FILTER is a word to look for, or as type:mcp_tool_call, outcome:error, who:alice, backend:git*, ms:>500, -method:ping.
+
+    Exit codes: 0 done, 3 it does not let you in, 4 there is none, 69 there is no log to read.
+    """
+    found = instance.find(where)
+    seen = _print(found, filters, lines, 0, form)
+    while follow:
+        time.sleep(EACH)
+        seen = _print(found, filters, MOST, seen, form)
+
+
+def _print(found: instance.Instance, filters: Sequence[str], lines: int, since: int, form: str) -> int:
+    """Print what is newer than ``since``; the number of the newest."""
+    told = found.get(f"audit?{urlencode({'q': ' '.join(filters), 'limit': lines, 'since': since})}")
+    why = told.get("unreadable") if told["enabled"] else "it has no audit section"
+    if why:
+        raise instance.Failed(f"there is no audit log to read: {why}", UNAVAILABLE)
+    for each in reversed(told["records"]):
+        click.echo(json.dumps(each, ensure_ascii=False) if form == "json" else _line(each))
+    chain = told["chain"]
+    if chain["state"] == "broken":
+        click.echo(f"not whole: {output.plain(chain['faults'])}", err=True)
+    return max(since, int(told["last"]))
+
+
+def _line(each: Mapping[str, Any]) -> str:
+    outcome = output.painted(each["outcome"] or "–", 11)
+    took = f" {each['ms']:.0f} ms" if each["ms"] is not None else ""
+    facts = [each["target"] or each["method"], each["backend"] and f"at {each['backend']}", each["who"], each["client"]]
+    said = "  ".join(output.plain(fact) for fact in facts if fact)
+    return f"{each['at'][:19]} {each['seq']:>7} {outcome} {output.plain(each['type']):20} {said}{took}"
 
 
 @command.command()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmcp import outset
+
 if TYPE_CHECKING:
     from vmcp.cli.clientfiles import Held
     from vmcp.clients.table import Client
@@ -137,12 +139,12 @@ def _program(words: tuple[str, ...]) -> tuple[str, ...]:
     """How this very program is started from anywhere."""
     import shutil
 
-    if getattr(sys, "frozen", False):
-        return (sys.executable, "stdio", *words)
     started = Path(sys.argv[0])
-    if started.name in ("vmcp", "vmcp.exe") and (found := shutil.which(str(started))):
-        return (str(Path(found).absolute()), "stdio", *words)
-    return (sys.executable, "-m", "vmcp", "stdio", *words)
+    if started.name in ("vmcp", "vmcp.exe") and not getattr(sys, "frozen", False):
+        found = shutil.which(str(started))
+        if found is not None:
+            return (str(Path(found).absolute()), "stdio", *words)
+    return (*outset.ourselves(), "stdio", *words)
 
 
 def _place(config: str | None, group: str | None, token_env: str | None) -> tuple[str, str | None]:

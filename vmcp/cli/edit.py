@@ -23,13 +23,31 @@ def put(text: str, group: str | None, name: str, backend: Mapping[str, Any]) -> 
     backends = _backends(text, group)
     if any(key.value == name for key, _ in backends.value):
         raise Uneditable(f"there is a backend '{name}' already; unmount it first")
-    if backends.flow_style:
-        at = backends.start_mark.index + 1
-        more = ", " if backends.value else ""
-        return f"{text[:at]}{flow_style(name)}: {flow_style(dict(backend))}{more}{text[at:]}"
-    column = backends.value[0][0].start_mark.column
-    at = _line_end(text, _end(backends, text))
-    lines = "\n".join(" " * column + line for line in block_style({name: dict(backend)}))
+    return _with(text, backends, name, backend)
+
+
+def groups(text: str) -> list[str]:
+    """The groups that can be edited. Raises ``Uneditable``."""
+    return [name for name, _ in _groups(text)]
+
+
+def put_group(text: str, name: str, group: Mapping[str, Any]) -> str:
+    """The text with one group more. Raises ``Uneditable``."""
+    there = _member(_root(text), "groups")
+    if not isinstance(there, MappingNode) or _member(there, name) is not None:
+        raise Uneditable(f"there is no map of groups, or a group '{name}' that has to be edited by hand")
+    return _with(text, there, name, group)
+
+
+def _with(text: str, there: MappingNode, name: str, value: Mapping[str, Any]) -> str:
+    """The text with one entry more in a map."""
+    if there.flow_style:
+        at = there.start_mark.index + 1
+        more = ", " if there.value else ""
+        return f"{text[:at]}{flow_style(name)}: {flow_style(dict(value))}{more}{text[at:]}"
+    column = there.value[0][0].start_mark.column
+    at = _line_end(text, _end(there, text))
+    lines = "\n".join(" " * column + line for line in block_style({name: dict(value)}))
     return f"{text[:at]}\n{lines}{text[at:]}"
 
 

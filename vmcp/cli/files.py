@@ -42,7 +42,7 @@ def _text(path: str) -> str:
         with Path(path).open("rb") as file:
             return file.read(MAX_BYTES + 1).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
-        raise Unreadable(f"no such file: {path}. Name one with --config, or copy examples/quickstart.yaml.") from None
+        raise Unreadable(f"no such file: {path}. Name one with --config, or make one with: vmcp init") from None
     except IsADirectoryError:
         raise Unreadable(f"{path} is a directory. Name a file in it with --config.") from None
     except PermissionError:

@@ -24,16 +24,37 @@ LONG: Final = 60.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+CODES: Final = {
+    REFUSED: "refused",
+    UNREACHABLE: "unreachable",
+    5: "tool_failed",
+    66: "no_such_file",
+    69: "unavailable",
+    73: "cannot_be_made",
+    TEMPORARY: "not_yet",
+    77: "no_permission",
+    78: "bad_configuration",
+}
+"""What scripts are told beside an exit code."""
+
+
 class Failed(click.ClickException):
     """The instance is not there, or does not do what it was asked for."""
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
         self.exit_code = code  # type: ignore[misc]  # click asks the error itself
+        context = click.get_current_context(silent=True)
+        self._json = context is not None and context.params.get("form") == "json"
 
     def show(self, file: Any = None) -> None:
-        """As all of vmcp's own words."""
-        click.echo(f"vmcp: {self.message}", err=True)
+        """As all of vmcp's own words; as JSON to those who asked for JSON."""
+        text, _, more = self.message.partition("\nhelp: ")
+        if not self._json:
+            click.echo(f"vmcp: {self.message}", err=True)
+            return
+        told = {"code": CODES.get(self.exit_code, "failed"), "message": text, **({"help": more} if more else {})}
+        click.echo(json.dumps({"error": told}, ensure_ascii=False), err=True)
 
 
 def option(command: F) -> F:
@@ -153,7 +174,7 @@ def _exchanged(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
     return int(words[1]), body
 
 
-def names(path: str, key: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+def names(path: str, key: str, called: str = "name") -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """For the completion of a word: the names that the only running instance has at ``path``; none if nobody answers."""
 
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -161,7 +182,7 @@ def names(path: str, key: str) -> Callable[[click.Context, click.Parameter, str]
             found = find(ctx.params.get("where")).get(path)[key]
         except Failed:
             return []
-        return [each["name"] for each in found if each["name"].startswith(incomplete)]
+        return [each[called] for each in found if each[called].startswith(incomplete)]
 
     return complete
 

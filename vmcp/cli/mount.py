@@ -7,20 +7,20 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vmcp.cli import edit, files, instance, output
+from vmcp.cli import edit, files, fragment, instance, output
 from vmcp.cli.edit import Uneditable
 from vmcp.config.load import load
 from vmcp.errors import ConfigError, Problem
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|FILE")
 @click.argument("program", metavar="[-- COMMAND...]", nargs=-1)
 @click.option("--url", help="Where it is, if it is no program.")
 @click.option("--group", help="Into this group; there may be only one.")
@@ -33,10 +33,14 @@ from vmcp.errors import ConfigError, Problem
 @click.option("--config", "-c", "path", help="The file.  [default: that of the running instance, or vmcp.yaml]")
 @instance.option
 def command(name: str, program: tuple[str, ...], url: str | None, group: str | None, **more: Any) -> None:
-    """Add the backend NAME, a URL or a program, to the configuration file, and reload.
+    """Add the backend NAME, a URL or a program, to the configuration file, and reload; or all backends of FILE (.yaml, .json), in
+    their groups.
 
     Exit codes: 0 done, 2 usage or a file that has to be edited by hand, 66 no such file, 78 it would be no good configuration.
     """
+    if url is None and not program and fragment.is_file(name):
+        _mount(name, group, more)
+        return
     if (url is None) == (not program):
         raise click.UsageError("give --url URL, or -- and a command")
     backend: dict[str, Any] = {"url": url} if url is not None else {"command": [*program]}
@@ -47,6 +51,18 @@ def command(name: str, program: tuple[str, ...], url: str | None, group: str | N
             backend[key] = dict(_pair(each) for each in more[key])
     change(more["path"], more["where"], lambda text: edit.put(text, group, name, backend))
     click.echo(f"mounted {name}", err=True)
+
+
+def _mount(path: str, group: str | None, more: Mapping[str, Any]) -> None:
+    """All that stands in a file."""
+    if more["headers"] or more["env"]:
+        raise click.UsageError("--header and --env go with one backend, and not with a file")
+    try:
+        found = fragment.read(path)
+    except Uneditable as why:
+        raise click.UsageError(output.plain(f"{path}: {why}")) from None
+    change(more["path"], more["where"], lambda text: fragment.put(text, found, group))
+    click.echo(f"mounted {', '.join(fragment.names(found))}", err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -68,7 +84,7 @@ def change(path: str | None, where: str | None, edited: Callable[[str], str]) ->
     try:
         after = [(name, edited(text) if name == str(file) else text) for name, text in before]
     except Uneditable as why:
-        raise click.UsageError(f"{file}: {why}") from None
+        raise click.UsageError(output.plain(f"{file}: {why}")) from None
     worse = _worse(before, after)
     if worse:
         files.complain(worse, after)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import socket
 import sys
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -10,10 +12,11 @@ import uvloop
 
 from vmcp import __version__
 from vmcp.admin.listening import Admin
-from vmcp.cli import files, logs
+from vmcp.cli import files, instance, logs
 from vmcp.config.model import Config
 from vmcp.errors import CannotStart
-from vmcp.server import serving
+from vmcp.server import handed, serving
+from vmcp.server.herald import heralded
 
 
 @click.command()
@@ -39,37 +42,64 @@ def command(
 ) -> None:
     """Serve a configuration. SIGHUP reloads it."""
     paths = paths or ("vmcp.yaml",)
-    config = files.configuration(_read(paths, host, port))
-    source = _source(paths, host, port, log_level)
+    given = _given(host, port)
+    over = _over(host, port) if given is None else _over(*handed.address(given), "socket of systemd")
+    config = files.configuration(_read(paths, over))
+    source = _source(paths, over, log_level)
     logs.configure(log_level or config.log_level, log_format)
     try:
-        listening = serving.bind(config.server)
+        listening = given or serving.bind(config.server)
     except serving.PortTaken as taken:
-        click.echo(f"vmcp: {taken}", err=True)
+        click.echo(f"vmcp: {taken}{_holder(config.server.port)}", err=True)
         sys.exit(taken.code)
     if sys.stderr.isatty() and log_format != "json":
-        click.echo(f"vmcp {__version__}  ·  {', '.join(paths)}  ·  pid {os.getpid()}", err=True)
+        named = f"{', '.join(paths)} ({config.digest[:6]})"
+        click.echo(f"vmcp {__version__}  ·  {named}  ·  pid {os.getpid()}", err=True)
     try:
         admin = Admin(config.admin, logs.kept())
-        uvloop.run(serving.serve(config, listening, source, watch=watch, beside=admin))
+        with heralded(os.environ) as herald:
+            uvloop.run(serving.serve(config, listening, source, watch=watch, beside=admin, herald=herald))
     except CannotStart as cannot:
         click.echo(f"vmcp: {cannot}", err=True)
         sys.exit(cannot.code)
 
 
-def _read(paths: tuple[str, ...], host: str | None, port: int | None) -> list[tuple[str, str]]:
-    """The files, and over them what the command line says: it passes the same checks."""
-    read = files.read(paths)
+def _given(host: str | None, port: int | None) -> socket.socket | None:
+    """The socket that systemd hands over."""
+    try:
+        given = handed.handed(os.environ)
+    except CannotStart as cannot:
+        click.echo(f"vmcp: {cannot}", err=True)
+        sys.exit(cannot.code)
+    if given is not None and (host is not None or port is not None):
+        raise click.UsageError("systemd hands over a socket, so --host and --port have no meaning; see ListenStream=")
+    return given
+
+
+def _over(host: str | None, port: int | None, who: str = "command line") -> list[tuple[str, str]]:
+    """What goes over the files: where to listen."""
     said = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    if said:
-        read.append(("command line", msgspec.json.encode({"server": said}).decode()))
-    return read
+    return [(who, msgspec.json.encode({"server": said}).decode())] if said else []
 
 
-def _source(paths: tuple[str, ...], host: str | None, port: int | None, log_level: str | None) -> serving.Source:
+def _read(paths: tuple[str, ...], over: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The files, and over them what the command line says: it passes the same checks."""
+    return [*files.read(paths), *over]
+
+
+def _holder(port: int) -> str:
+    """Who has the port, if that is a vmcp of this user."""
+    for where in instance.running():
+        found = instance.Instance(where).get("status")
+        if urlsplit(found["url"]).port == port:
+            return f" (it is vmcp '{found['name']}', pid {found['pid']}; end it with: vmcp stop --admin {where})"
+    return ""
+
+
+def _source(paths: tuple[str, ...], over: list[tuple[str, str]], log_level: str | None) -> serving.Source:
     def read() -> list[tuple[str, str]]:
         try:
-            return _read(paths, host, port)
+            return _read(paths, over)
         except click.ClickException as wrong:
             raise serving.Unread(wrong.message) from None
 

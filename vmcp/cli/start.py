@@ -5,14 +5,14 @@ The rule: it comes back when clients can come, or when it is known that they can
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import click
 
+from vmcp import outset
 from vmcp.admin import place
 from vmcp.cli import files, instance, output
 from vmcp.config.model import Config
@@ -82,23 +82,26 @@ def begin(config: Config, said: list[str], log_file: str | None, wait: float) ->
         raise instance.Failed(f"the log {log} cannot be written: {error.strerror}", 73) from None
     with os.fdopen(opened, "ab") as file:
         before = file.tell()
-        started = subprocess.Popen(  # noqa: S603 - ourselves
-            [*_ourselves(), "serve", *said],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-            start_new_session=True,
-        )
-    status = _awaited(started, config, wait)
+        started = spawned(said, file)
+    status = awaited(started, config, wait)
     if status is None:
-        for line in _written(log, before):
-            click.echo(f"  {output.plain(line)}", err=True)
+        last_words(log, before)
         raise instance.Failed(f"it did not start (exit code {started.returncode}); its log is {log}", UNAVAILABLE)
     _told(status, log)
 
 
-def _ourselves() -> list[str]:
-    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "vmcp"]
+def spawned(
+    said: Sequence[str], log: IO[bytes], prepare: Callable[[], None] | None = None
+) -> "subprocess.Popen[bytes]":
+    """``vmcp serve`` with these words, in a session of its own; ``prepare`` is done in it before it begins."""
+    return subprocess.Popen(  # noqa: S603 - ourselves
+        [*outset.ourselves(), "serve", *said],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=prepare,  # noqa: PLW1509 - there are no threads in a command
+    )
 
 
 def _places(config: Config) -> list[Path]:
@@ -109,8 +112,11 @@ def _places(config: Config) -> list[Path]:
     return [*usual, *(beside for path in usual for beside in path.parent.glob(f"{path.stem}.*{place.SUFFIX}"))]
 
 
-def _awaited(started: "subprocess.Popen[bytes]", config: Config, wait: float) -> Any:
-    """Its status once it is ready, or as it is after ``wait`` seconds; None when it has ended."""
+def awaited(started: "subprocess.Popen[bytes]", config: Config, wait: float) -> Any:
+    """Its status once it is ready, and its ``socket``, or as it is after ``wait`` seconds; None when it has ended.
+
+    Raises ``Failed`` when it has not even answered by then; it is ended.
+    """
     deadline = time.monotonic() + wait
     status: Any = None
     while started.poll() is None:
@@ -121,6 +127,7 @@ def _awaited(started: "subprocess.Popen[bytes]", config: Config, wait: float) ->
             if status is None:
                 started.terminate()
                 started.wait()
+                raise instance.Failed(f"it said nothing for {wait:g} s and was ended; see --wait", instance.TEMPORARY)
             return status
         time.sleep(EACH)
     return None
@@ -132,7 +139,7 @@ def _status(session: int, places: list[Path]) -> Any:
         found = instance.Instance(str(path))
         try:
             if path.exists() and os.getsid(found.pid()) == session:
-                return found.get("status")
+                return {**found.get("status"), "socket": str(path)}
         except (instance.Failed, ProcessLookupError):
             continue
     return None
@@ -158,7 +165,9 @@ def _log(name: str) -> Path:
     return place.file(folder, name, ".log")
 
 
-def _written(log: Path, since: int) -> list[str]:
+def last_words(log: Path, since: int) -> None:
+    """Show the end of what it has said in its log."""
     with log.open("rb") as file:
         file.seek(max(since, log.stat().st_size - (64 << 10)))
-        return file.read().decode("utf-8", "replace").splitlines()[-LAST_WORDS:]
+        for line in file.read().decode("utf-8", "replace").splitlines()[-LAST_WORDS:]:
+            click.echo(f"  {output.plain(line)}", err=True)

@@ -163,8 +163,9 @@ def failed(error: McpError) -> instance.Failed:
     """An error of the protocol, with the exit code that fits."""
     data = msgspec.json.decode(error.data) if isinstance(error.data, msgspec.Raw) else error.data
     code = data.get("vmcpCode") if isinstance(data, dict) else None
+    text = error.message if code is None else f"{error.message}\nhelp: vmcp help {code}"
     if code in (Code.UNAUTHORIZED, Code.INSUFFICIENT_PERMISSIONS, Code.SERVER_NOT_ALLOWED):
-        return instance.Failed(error.message, instance.REFUSED)
+        return instance.Failed(text, instance.REFUSED)
     if code in _AWAY or code in _DOWN:
-        return instance.Failed(error.message, instance.UNREACHABLE)
-    return instance.Failed(error.message, TOOL_FAILED)
+        return instance.Failed(text, instance.UNREACHABLE)
+    return instance.Failed(text, TOOL_FAILED)

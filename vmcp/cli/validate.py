@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 import click
+from click.core import ParameterSource
 
 from vmcp.cli import files
 from vmcp.config import toolhive
@@ -23,6 +24,7 @@ BUDGET = 25_000
 
 
 @click.command()
+@click.argument("each", nargs=-1, metavar="[FILE]...")
 @click.option(
     "--config",
     "-c",
@@ -42,24 +44,41 @@ BUDGET = 25_000
 @click.option("--probe", is_flag=True, help="Ask the backends too, and warn of what clients will have trouble with.")
 @click.option("--wait", default=30.0, show_default=True, help="Seconds for the backends to answer.")
 @click.option("--budget", type=click.IntRange(1), default=BUDGET, show_default=True, help="Tokens that tools may cost.")
-def command(paths: tuple[str, ...], form: Form | None, strict: bool, probe: bool, wait: float, budget: int) -> None:
+def command(
+    each: tuple[str, ...],
+    paths: tuple[str, ...],
+    form: Form | None,
+    strict: bool,
+    probe: bool,
+    wait: float,
+    budget: int,
+) -> None:
     """Check a configuration and say everything that is wrong with it.
+
+    Each FILE is a configuration of its own; those of --config are one together.
 
     Exit codes: 0 good, 78 bad configuration, 66 no such file, 2 usage.
     """
+    if each and click.get_current_context().get_parameter_source("paths") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("FILE and --config exclude each other: files that are merged are all named by --config")
     form = form or ("github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text")
-    read = files.read(paths or ("vmcp.yaml",))
-    found, problems = _checked(read)
-    if probe and found is not None:
-        problems = (*problems, *_probed(found, wait, budget))
-    config = None if found is None else found.config
-    if problems or form in ("json", "sarif"):
-        files.complain(problems, read, form)
-    failed = config is None or (strict and bool(problems))
+    wholes = [files.read([path]) for path in each] or [files.read(paths or ("vmcp.yaml",))]
+    problems: tuple[Problem, ...] = ()
+    good: list[Config] = []
+    for read in wholes:
+        found, wrong = _checked(read)
+        if probe and found is not None:
+            wrong = (*wrong, *_probed(found, wait, budget))
+        good += [] if found is None or (strict and wrong) else [found.config]
+        problems += wrong
+    failed = len(good) < len(wholes)
+    if problems or form not in ("text", "github"):
+        files.complain(problems, [file for read in wholes for file in read], form)
     if form == "text" and (failed or problems):
         click.echo(_count(problems), err=True)
-    if config is not None and not failed and form in ("text", "github"):
-        click.echo(_summary(config))
+    if not failed and form in ("text", "github"):
+        for config in good:
+            click.echo(_summary(config))
     sys.exit(BAD_CONFIG if failed else OK)
 
 
