@@ -187,15 +187,19 @@ def covered(python: Path) -> bool:
 
 
 def test(arguments: Sequence[str]) -> int:
-    """test [ARGS]       everything; with ARGS only pytest with them (test -m 'not real': without Node)"""
+    """test [ARGS]       everything; with ARGS only pytest with them (test -m 'not real and not binary': without Node, quickly)"""
     python = developer()
-    if "not real" not in arguments:
+    told = " ".join(arguments)
+    if "not real" not in told:
         node_peers()
         environment(".venv-mcp1", "mcp1.lock")
+    if not arguments:
+        ship("needed")  # else the tests that run it make it
     if arguments:
         return run(python, "-m", "pytest", *arguments)
     failed = checks(python)
-    code, closing_line = watched(python, "-m", "pytest", "--cov", "--cov-report=term", "--cov-fail-under=90")
+    spread = ("-n", "auto", "--dist", "worksteal")
+    code, closing_line = watched(python, "-m", "pytest", *spread, "--cov", "--cov-report=term", "--cov-fail-under=90")
     if code:
         failed.append("pytest")
     if not covered(python):
@@ -204,11 +208,37 @@ def test(arguments: Sequence[str]) -> int:
     return verdict(failed)
 
 
+def ship(*words: str) -> int:
+    """Have ``deploy/binary`` make something, or stop here."""
+    need(developer(), "-m", "deploy.binary", *words)
+    return 0
+
+
+def binary(arguments: Sequence[str]) -> int:
+    """binary [--onedir] dist/vmcp, one executable; and dist/vmcp-onedir/ for containers; --glibc V is the newest it may need"""
+    return ship("binary", *arguments)
+
+
+def zipapp(arguments: Sequence[str]) -> int:
+    """zipapp            dist/vmcp.pyz, for a machine with a Python"""
+    return ship("zipapp", *arguments)
+
+
+def wheel(arguments: Sequence[str]) -> int:
+    """wheel             dist/vmcp-*.whl, and the source distribution"""
+    return ship("wheel", *arguments)
+
+
+def twice(arguments: Sequence[str]) -> int:
+    """twice             all of these two times, and whether they are the same bytes"""
+    return ship("twice", *arguments)
+
+
 def lock(arguments: Sequence[str]) -> int:
     """lock [--upgrade]  write requirements/*.lock anew from pyproject.toml and requirements/*.in"""
     compiler: tuple[str | Path, ...] = (developer(), "-m", "uv", "pip", "compile", *COMPILE, *arguments)
     runtime = LOCKS / "runtime.lock"
-    groups = ("--group", "build", "--group", "lint", "--group", "test")
+    groups = ("--group", "build", "--group", "binary", "--group", "lint", "--group", "test")
     need(*compiler, "pyproject.toml", "--group", "build", "-o", runtime)
     need(*compiler, "pyproject.toml", *groups, "-c", runtime, "-o", LOCKS / "dev.lock")
     need(*compiler, LOCKS / "mcp1.in", "-o", LOCKS / "mcp1.lock")
@@ -227,6 +257,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "serve": serve,
     "test": test,
     "check": check,
+    "binary": binary,
+    "zipapp": zipapp,
+    "wheel": wheel,
+    "twice": twice,
     "lock": lock,
     "help": show_help,
 }
