@@ -21,6 +21,7 @@ from tests.auth.canaries import Canaries, everything_in, of_process
 from tests.auth.house import INFO, Caller, House, bearer, serving
 from tests.auth.recorder import Recorder, recording
 from tests.auth.settings import house
+from tests.server.clients import unnamed
 
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": INFO}
 UNKNOWN = "x" * 43
@@ -83,7 +84,7 @@ def test_the_session_of_one_key_is_none_for_the_other(world: World, verb: str) -
             headers["Accept"] = "text/event-stream"
         content = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}) if verb == "POST" else None
         answer = httpx.request(verb, f"{world.house.url}/mcp", headers=headers, content=content, trust_env=False)
-        told[who] = (answer.status_code, answer.text)
+        told[who] = (answer.status_code, unnamed(answer.content))
     assert told["found"] == told["never"]
     assert told["found"][0] == 404
     assert owner.call("notes_say")["result"]

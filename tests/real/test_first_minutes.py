@@ -86,6 +86,57 @@ def test_three_servers_become_one_and_come_back(home: Path, monkeypatch: pytest.
     assert states(home) == dict.fromkeys(("notes", "more", "third"), "Connected")
 
 
+FILES = [str(part) for part in script("@modelcontextprotocol/server-filesystem")]
+MEMORY = [str(part) for part in script("@modelcontextprotocol/server-memory")]
+
+
+def test_three_real_servers_from_an_empty_home_to_a_call(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """init → validate → start → connect → call → status → stop, as the tutorial has it."""
+    (home / "docs").mkdir()
+    (home / "docs" / "hello.txt").write_text("hello from a file", "utf-8")
+    (home / "run").mkdir(0o700)
+    monkeypatch.setenv("VMCP_RUN_DIR", str(home / "run"))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    add(home, "files", {"command": FILES[0], "args": [*FILES[1:], str(home / "docs")]})
+    kept = {"MEMORY_FILE_PATH": str(home / "memory.json")}
+    add(home, "memory", {"type": "stdio", "command": MEMORY[0], "args": MEMORY[1:], "env": kept})
+    add(home, "time", {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"]})
+    assert states(home) == dict.fromkeys(("files", "memory", "time"), "Connected")
+
+    assert "3 exact" in vmcp(home, "init", "--from", "claude-code").stderr
+    vmcp(home, "validate", "--strict")
+    url = vmcp(home, "start", "--port", "0").stdout.split()[0]
+    try:
+        vmcp(home, "connect", "claude-code", "--write", "--replace", "--url", url)
+        assert states(home) == {"vmcp": "Connected"}
+        told = vmcp(home, "call", "files_read_text_file", f"path={home / 'docs' / 'hello.txt'}").stdout
+        assert "hello from a file" in told
+        entity = {"name": "vmcp", "entityType": "gateway", "observations": ["ten become one"]}
+        vmcp(home, "call", "memory_create_entities", "--json", json.dumps({"entities": [entity]}))
+        assert "ten become one" in vmcp(home, "call", "memory_read_graph").stdout
+        assert "UTC" in vmcp(home, "call", "time_get_current_time", "timezone=UTC").stdout
+        assert "3 of 3 healthy" in vmcp(home, "status").stdout
+        assert "files_read_text_file" in vmcp(home, "tools").stdout
+    finally:
+        vmcp(home, "stop")
+    vmcp(home, "connect", "claude-code", "--remove")
+    assert states(home) == dict.fromkeys(("files", "memory", "time"), "Connected")
+
+
+def test_a_gateway_for_as_long_as_claude_code_runs(home: Path) -> None:
+    """``vmcp run -- claude …``: the client finds it by the variable in its entry."""
+    add(home, "vmcp", {"type": "http", "url": "${VMCP_URL}"})
+    config = {"name": "demo", "groups": {"all": {"backends": {"notes": {"command": [sys.executable, NOTES]}}}}}
+    (home / "vmcp.yaml").write_text(json.dumps(config), "utf-8")
+    command = [sys.executable, "-m", "vmcp", "run", "--", *map(str, CLAUDE), "mcp", "list"]
+    done = subprocess.run(
+        command, cwd=home, env={**environment(), **QUIET}, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^vmcp: .* - .*Connected$", done.stdout, re.MULTILINE), done.stdout
+    assert states(home).get("vmcp") != "Connected", "it is gone with the command"
+
+
 def test_the_entry_is_the_one_that_claude_code_writes_itself(home: Path) -> None:
     done = run("connect", "claude-code", "--token-env", "VMCP_TOKEN", cwd=home)
     entry = json.loads(done.stdout)["mcpServers"]["vmcp"]
