@@ -122,7 +122,7 @@ def rows(cell: Cell, rounds: Rounds) -> list[str]:
 
 
 def verdicts(results: Mapping[Cell, Rounds]) -> list[str]:
-    """How vmcp stands to the project's targets: CPU of a call at 64 connections, against nginx and FastMCP."""
+    """How vmcp stands to the project's targets: CPU of a call at 64 connections, against nginx, FastMCP and its own chain."""
     lines = []
     for cell, rounds in results.items():
         vmcp = rounds.get("vmcp", ())
@@ -133,6 +133,11 @@ def verdicts(results: Mapping[Cell, Rounds]) -> list[str]:
                 f"{cell.era}: vmcp needs {_number(nginx, 2)} times nginx's CPU (target: 6 or less), "
                 f"FastMCP {_number(fastmcp, 1)} times vmcp's (target: 25 or more)"
             )
+            full = ratio(rounds.get("vmcp-full", ()), vmcp, lambda one: one.cpu_per_request)
+            if full is not None:
+                lines.append(
+                    f"{cell.era}: the full chain needs {full - 1:.0%} more CPU than the bare path (target: 25 %)"
+                )
     return lines
 
 
