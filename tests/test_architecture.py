@@ -23,18 +23,21 @@ ARROWS: Mapping[str, set[str]] = {
     "call": {"protocol", "routing"},
     "tasks": set(),
     "nursery": set(),
+    # what is done before anything else, and what this vmcp is made of
+    "outset": set(),
+    "about": {"protocol"},
     "state": {"tasks", "protocol"},
     "egress": {"protocol", "config", "tasks"},
     # the configuration files of other programs, as texts: what is read there is tried with the loader
     "clients": {"protocol", "config"},
-    "upstream": CORE | {"egress", "nursery"},
+    "upstream": CORE | {"egress", "nursery", "outset"},
     "aggregator": CORE | {"upstream"},
     "middleware": CORE | {"egress"},
-    "server": ALL,
+    "server": ALL | {"about"},
     # beside the listener for clients, which knows nothing of it: it looks into the house and acts upon it
-    "admin": ALL | {"server"},
-    "cli": {"protocol", "config", "routing", "state", "egress", "server", "admin", "clients"},
-    "__main__": {"cli", "nursery"},
+    "admin": ALL | {"server", "clients", "about"},
+    "cli": {"protocol", "config", "routing", "state", "egress", "server", "admin", "clients", "outset", "about"},
+    "__main__": {"cli", "nursery", "outset"},
 }
 EVERYBODY = {"errors", "vmcp"}  # "vmcp" is the package itself: the glossary and the version
 PURE = {"errors", "protocol", "config", "routing", "call", "clients"}
