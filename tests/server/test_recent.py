@@ -1,5 +1,7 @@
 """What has passed lately. Rule: through a whole house where that is quick, else by the hook itself; the clock is the test's."""
 
+from pathlib import Path
+from time import time
 from typing import Any
 
 import msgspec
@@ -8,7 +10,9 @@ import pytest
 from tests.server.clients import Door
 from tests.server.peers import Asked, Notify, Server, echo, house, said, tool, until
 from vmcp.call import Identity, Peer, Trail
+from vmcp.config.audit import AuditSpec
 from vmcp.errors import Code, McpError, Throttled
+from vmcp.middleware.audit import Auditor
 from vmcp.protocol.jsonrpc import Request, parse
 from vmcp.protocol.revisions import Revision
 from vmcp.server import recent as module
@@ -62,9 +66,13 @@ async def failing(asked: Asked, notify: Notify) -> bytes:
     return said("no").replace(b'"content"', b'"isError":true,"content"')
 
 
-async def test_calls_of_clients_are_counted_with_how_they_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("audited", [False, True], ids=["alone", "from the notes of the audit log"])
+async def test_calls_of_clients_are_counted_with_how_they_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, audited: bool
+) -> None:
     servers = {"a": Server(tools=[tool("read")], script=echo), "b": Server(tools=[tool("fail")], script=failing)}
-    async with house(monkeypatch, servers) as running, running.recent.kept():
+    audit = {"audit": AuditSpec(str(tmp_path / "log"))} if audited else {}
+    async with house(monkeypatch, servers, **audit) as running, running.recent.kept():
         client = Door(running.app, Revision.V2025_11_25)
         await client.initialize()
         for name in ("read", "fail", "made-up"):
@@ -77,6 +85,11 @@ async def test_calls_of_clients_are_counted_with_how_they_ended(monkeypatch: pyt
         ]
         last = running.recent.exchanges()[-1]
         assert (last.endpoint, last.who, last.revision) == ("/mcp", "anonymous", "2025-11-25")
+        read = next(each for each in running.recent.exchanges() if each.target == "read")
+        assert (read.endpoint, read.who, read.revision, read.trace_id) == ("/mcp", "anonymous", "2025-11-25", "")
+        assert read.ms > 0 < read.bytes
+        assert 0 <= time() - read.at < 60
+        assert any(each.method == "initialize" and each.target == "" for each in running.recent.exchanges())
         assert "hush" not in repr(running.recent.exchanges())
         tools = running.recent.statistics("tool", "backend", "group")
         assert {key: (each.count, each.errors) for key, each in tools.items()} == {
@@ -87,6 +100,35 @@ async def test_calls_of_clients_are_counted_with_how_they_ended(monkeypatch: pyt
         metrics = (await client.ask("vmcp/metrics")).result
         assert metrics["statistics"]["methods"]["tools/call"]["count"] == 3
         assert metrics["statistics"]["servers"]["b"]["successRate"] == 0.0
+
+
+class Book:
+    """An audit log that keeps nothing."""
+
+    failing = None
+    crowded = False
+    load = 0.0
+
+    def note(self, draft: object) -> None: ...
+
+    def put(self, body: bytes, *, vital: bool) -> None: ...
+
+
+@pytest.mark.parametrize("who", [ANN, Peer(Revision.V2025_06_18)])
+def test_a_note_of_the_audit_log_says_the_same_as_the_call(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, who: Peer
+) -> None:
+    monkeypatch.setattr("vmcp.middleware.audit.perf_counter", clock)
+    recent, auditor = made(), Auditor(AuditSpec("log"), Book())
+    trail = Trail(backend="a", upstream_seconds=0.2, trace="ab12")
+    for what in (request(name="r" * 200), request("prompts/get"), request("ping"), request("made/up")):
+        note = auditor.served(what, who, "/mcp", trail, 0.5, b'{"x":1}')
+        assert note is not None
+        assert recent.noted(note)
+        recent.add(what, who, "/mcp", trail, clock.now - 0.5, b'{"x":1}', None)
+    told = [msgspec.structs.replace(each, number=0) for each in recent.exchanges()]
+    assert told[::2] == told[1::2]
+    assert recent.statistics()[()].count == 8
 
 
 async def test_nothing_is_counted_while_nobody_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:

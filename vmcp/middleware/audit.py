@@ -10,7 +10,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
-from time import time
+from time import perf_counter, time
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -131,13 +131,15 @@ class Auditor:
 
     # --- after
 
-    def served(self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes) -> None:
-        """A request has its result."""
+    def served(
+        self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes
+    ) -> Note | None:
+        """A request has its result. If that was noted, the note, which is of a call that did not fail in any way."""
         tree, info, origin = request.tree, peer.info, peer.origin or Origin()
         origin.told = True
         kind, key = _KINDS.get(request.method, _OTHERS)
         if kind in self._left_out:
-            return
+            return None
         # Only results of 2026-07-28 have a type, and the usual one usually stands at the beginning; the usual ``isError`` at
         # the end. (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
         marks, plain = _NO_MARKS, self._plain
@@ -157,7 +159,7 @@ class Auditor:
                 count = len(given)
         if not plain or (info is not None and len(info) > LONGEST):
             self._told_in_full(request, peer, path, trail, seconds, result, marks)
-            return
+            return None
         note = Note(
             self._scribe,
             next(self._form.numbers),
@@ -175,8 +177,10 @@ class Auditor:
             count,
             seconds,
             len(result),
+            perf_counter(),
         )
         self._book.note(note)
+        return note
 
     def _told_in_full(
         self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes, marks: _Marks

@@ -157,15 +157,16 @@ class Exchange:
             uses.count -= counted
             if uses.waited:
                 uses.end()
-            recent = self._recent
-            if recent is not None and recent.on and counted:
-                recent.add(request, peer, path, trail, began, result, why)
+            note = None
             if auditor is not None:
                 auditor = self.auditor or auditor
                 if result is not None:
-                    auditor.served(request, peer, path, trail, perf_counter() - began, result)
+                    note = auditor.served(request, peer, path, trail, perf_counter() - began, result)
                 else:
                     auditor.failed(request, peer, path, trail, perf_counter() - began, why)
+            recent = self._recent
+            if recent is not None and recent.on and counted and (note is None or not recent.noted(note)):
+                recent.add(request, peer, path, trail, began, result, why)
             why = None  # an error that knows this frame, which knows the error, would be garbage
 
     async def _answered(self, call: Call, outcome: InputRequired) -> bytes:

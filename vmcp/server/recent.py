@@ -32,6 +32,7 @@ import msgspec
 from vmcp.call import Peer, Trail
 from vmcp.errors import McpError
 from vmcp.middleware import event
+from vmcp.middleware.scribe import Note
 from vmcp.protocol import outcomes
 from vmcp.protocol.jsonrpc import Request
 from vmcp.protocol.revisions import REQUESTS
@@ -124,7 +125,7 @@ class Recent:
         """Who else wants to know."""
         self._busy = busy
         self._faces = faces
-        self._ended: list[_Ended] = []
+        self._ended: list[_Ended | Note] = []
         self._count = 0
         self._last: deque[_Ended] = deque(maxlen=KEPT)
         self._lines: dict[Key, Calls] = {}
@@ -171,6 +172,14 @@ class Recent:
         if len(ended) >= BATCH:
             self.fold()
 
+    def noted(self, note: Note) -> bool:
+        """A call has ended well, and the audit log has a note of it, which says all that is wanted here."""
+        ended = self._ended
+        ended.append(note)
+        if len(ended) >= BATCH:
+            self.fold()
+        return True
+
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """While the block runs, it is wanted, and counted once a second."""
@@ -189,7 +198,8 @@ class Recent:
 
     def fold(self) -> None:
         """Count what has ended since the last time, and how much is in flight."""
-        ended, self._ended = self._ended, []
+        ended = [_of(each) if isinstance(each, Note) else each for each in self._ended]
+        self._ended = []
         self._last.extend(ended)
         self._count += len(ended)
         faces = self._faces()
@@ -332,6 +342,15 @@ def rounded(told: msgspec.Struct) -> dict[str, Any]:
     """A struct as a map, seconds to the microsecond."""
     found: dict[str, Any] = msgspec.to_builtins(told)
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in found.items()}
+
+
+def _of(note: Note) -> _Ended:
+    """What ``add`` would have made of it."""
+    method, trail, who = note.method, note.trail, note.identity
+    name = note.name if method in _NAMES else None
+    subject = who.subject if who is not None else ""
+    alike = (note.path, method[:LONGEST], name, trail.backend, OK, subject)
+    return note.ended, note.seconds, trail.upstream_seconds, note.size, note.revision, trail.trace, alike
 
 
 def _key(face: Face | None, method: str, name: str | None, backend: str | None) -> Key:
