@@ -56,7 +56,8 @@ class House:
         return self.read()
 
     def read(self) -> list[Json]:
-        found = [json.loads(line) for line in self.path.read_bytes().splitlines()]
+        whole = self.path.read_bytes().rpartition(b"\n")[0]  # what is being written may be seen in part
+        found = [json.loads(line) for line in whole.splitlines()]
         return [event for event in found if not event["type"].startswith("audit_")]
 
 

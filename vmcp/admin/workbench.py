@@ -77,8 +77,10 @@ async def attempt(desk: Desk, wanted: Wanted) -> Attempt:
     # Of several that were like it one cannot say which it was.
     alike = [each for each in recent.exchanges(last) if (each.endpoint, each.target) == (wanted.path, wanted.name)]
     at = alike[0] if len(alike) == 1 else None
-    facts = {"status": done.status, "seconds": round(done.seconds, 4), "cut": done.cut}
-    more = {"backend": at.backend, "backendSeconds": at.backend_ms / 1000, "traceId": at.trace_id} if at else {}
+    seconds, more = round(done.seconds, 4), {}
+    if at is not None:  # the backend's time is one of whole milliseconds, and no part is longer than the whole
+        more = {"backend": at.backend, "backendSeconds": min(at.backend_ms / 1000, seconds), "traceId": at.trace_id}
+    facts = {"status": done.status, "seconds": seconds, "cut": done.cut}
     return Attempt(done, {**facts, "backend": "", "backendSeconds": None, "traceId": "", **more})
 
 
