@@ -3,6 +3,7 @@
 Rule: nothing here changes what a test means.
 """
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,3 +31,14 @@ def own_run_folder() -> Iterator[None]:
     os.environ.pop("VMCP_RUN_DIR")
     if before is not None:
         os.environ["VMCP_RUN_DIR"] = before
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command that runs in the tests' process sets the root logger up; the next test must not inherit that."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    handlers = set(root.handlers)
+    yield
+    for left in [each for each in root.handlers if type(each) is logging.StreamHandler and each not in handlers]:
+        root.removeHandler(left)

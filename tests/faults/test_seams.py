@@ -61,7 +61,7 @@ async def test_a_wire_that_is_cut_at_any_byte_costs_one_request_at_most(
 ) -> None:
     act = SCENARIOS[scenario]
     with Census():
-        async with world(monkeypatch, transport, backend) as found:
+        async with world(monkeypatch, transport, backend, "100ms") as found:
             before = await settled(found, act, client)
             async with visiting(found, client) as visitor:
                 found.scissors.arm(None)

@@ -96,7 +96,7 @@ async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     never = Server(tools=[tool("t")])
     never.up.clear()
     async with house(
-        monkeypatch, {"a": never, "b": Server(tools=[tool("u")])}, settled=False, start_deadline=0.05
+        monkeypatch, {"a": never, "b": Server(tools=[tool("u")])}, settled=False, start_deadline=0.5
     ) as house_:
         answer = await Door(house_.app).ask("tools/list")
         assert [entry["name"] for entry in answer.result["tools"]] == ["u"]
