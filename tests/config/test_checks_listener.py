@@ -1,5 +1,7 @@
 """Limits of the listener with which nothing could be served are told, and the others are not."""
 
+import sys
+
 import pytest
 
 from tests.config.samples import SMALL, config, problems
@@ -28,6 +30,14 @@ def test_what_serves_nothing_is_told(limits: str, expected: list[str]) -> None:
 def test_what_serves_is_not(limits: str) -> None:
     assert problems(SMALL + f"server: {{limits: {limits}}}") == ()
     assert config(SMALL + f"server: {{limits: {limits}}}").server.limits
+
+
+def test_several_workers_are_a_matter_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config(SMALL + "server: {workers: 2}").server.workers == 2
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert problems(SMALL + "server: {workers: 1}") == ()
+    (found,) = problems(SMALL + "server: {workers: 2}")
+    assert (found.path, str(found.position).rpartition("yaml:")[2]) == ("server.workers", "6:19")
 
 
 @pytest.mark.parametrize("wrong", ["[]", "x", "-1", "1.5"])

@@ -109,6 +109,8 @@ def test_what_cannot_be_meant_is_told(oauth: str, told: list[str]) -> None:
         ("", LOCAL + "server: {host: 5}\n", ["bad-type server.host"]),
         ("mode: gateway", "state: {directory: 5}\n", ["bad-type state.directory"]),
         ("mode: gateway", KEPT, []),
+        ("", LOCAL + "server: {workers: 2}\n", ["missing-key auth.type"]),
+        ("", LOCAL + "server: {workers: 2}\n" + KEPT, []),
     ],
 )
 def test_what_does_not_go_with_the_rest_is_told(oauth: str, more: str, told: list[str]) -> None:

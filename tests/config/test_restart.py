@@ -30,6 +30,7 @@ def test_what_can_be_changed_is_taken_as_it_is() -> None:
     [
         ({"host": "127.0.0.2"}, ("server", "host")),
         ({"port": 1}, ("server", "port")),
+        ({"workers": 2}, ("server", "workers")),
         ({"paths": Paths(ws="/socket")}, ("server", "paths", "ws")),
         ({"limits": Limits(body_bytes=7)}, ("server", "limits", "bodyBytes")),
     ],

@@ -42,7 +42,6 @@ def test_what_needs_no_feature_is_accepted(text: str) -> None:
     [
         ("codeMode: {enabled: true}", "6:1 not-built codeMode"),
         ("codeMode: {stepLimit: 5}", "6:1 not-built codeMode"),
-        ("server: {workers: 2}", "6:10 not-built server.workers"),
         ("server: {paths: {mcp: /other}}", "6:23 not-built server.paths.mcp"),
         ("operational: {listChanged: {enabled: false}}", "6:29 not-built operational.listChanged.enabled"),
         (

@@ -268,6 +268,7 @@ def _server(data: Data) -> ServerSpec:
     given = {name: data[key] for key, name in _SERVER.items() if key in data}
     return ServerSpec(
         port=int(data.get("port", ServerSpec().port)),
+        workers=int(data.get("workers", 1)),
         allowed_hosts=tuple(data.get("allowedHosts", ())),
         allowed_origins=tuple(data.get("allowedOrigins", ())),
         trusted_proxies=tuple(data.get("trustedProxies", ())),

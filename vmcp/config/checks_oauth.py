@@ -69,15 +69,22 @@ def _pages(document: Document, path: Path, data: Data) -> Iterator[Problem]:
     elif scheme(base) == "http" and not _local(base) and "redirectUrl" not in data:
         what = "users would come back from the login without TLS: server.publicUrl is http"
         yield document.problem(Rule.PLAIN_HTTP, at, what, "use https:// there")
+    if document.data.get("server", {}).get("workers", 1) != 1 and _in_memory(document):
+        what = "of several workers only one would know a login: tokens are kept in memory"
+        yield document.problem(Rule.MISSING_KEY, at, what, "add state: {directory: …}")
+
+
+def _in_memory(document: Document) -> bool:
+    state: Data = document.data.get("state", {})
+    return "directory" not in state and not document.broken & {("state",), ("state", "directory")}
 
 
 def _gateway(document: Document, path: Path, strategy: Data) -> Iterator[Problem]:
-    state: Data = document.data.get("state", {})
     at: Path = (*path, "oauth", "mode")
     if "listingToken" in strategy:
         what, hint = "has no effect with mode 'gateway'", "vmcp lists the backend with the credential that it has"
         yield document.problem(Rule.MISPLACED_KEY, (*path, "listingToken"), what, hint, key=True)
-    if "directory" not in state and not document.broken & {("state",), ("state", "directory")}:
+    if _in_memory(document):
         what = "gateway needs a folder where the token of 'vmcp auth login' is kept"
         yield document.problem(Rule.MISSING_KEY, at, what, "add state: {directory: …}")
 

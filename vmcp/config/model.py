@@ -204,6 +204,7 @@ class ServerSpec:
     allowed_origins: tuple[str, ...] = ()
     public_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
+    workers: int = 1
     paths: Paths = Paths()
     limits: Limits = Limits()
 

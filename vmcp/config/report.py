@@ -8,11 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from html import escape
 from typing import Any, Literal
 from urllib.parse import quote
 
 from vmcp import __version__
+from vmcp.config.markup import escaped
 from vmcp.config.rules import MEANING
 from vmcp.config.veil import Veil
 from vmcp.errors import Position, Problem
@@ -204,7 +204,7 @@ def _case(problem: Problem) -> str:
 
 def _xml(text: str) -> str:
     """For an element and for an attribute; what XML cannot say at all is a question mark."""
-    return escape(_NO_XML.sub("?", text))
+    return escaped(_NO_XML.sub("?", text))
 
 
 _FORMS: Mapping[str, Callable[[Sequence[Problem]], str]] = {

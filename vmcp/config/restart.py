@@ -31,6 +31,7 @@ def kept(running: Config, wanted: Config) -> tuple[Config, tuple[Path, ...]]:
         return wanted, ()
     was = running.server
     server = replace(wanted.server, host=was.host, port=was.port, paths=was.paths, limits=was.limits)
+    server = replace(server, workers=was.workers)
     groups = _groups(wanted, _base(wanted.server), _base(server), running.state)
     audit = _audit(running.audit, wanted.audit)
     state, admin = running.state, _admin(running.admin, wanted.admin)
@@ -73,7 +74,7 @@ def _groups(wanted: Config, base: str, was: str, state: StateSpec) -> Mapping[st
 
 def _changed(running: Config, wanted: Config) -> Iterator[Path]:
     was, now = running.server, wanted.server
-    yield from _different(was, now, {key: ("server", key) for key in ("host", "port")})
+    yield from _different(was, now, {key: ("server", key) for key in ("host", "port", "workers")})
     yield from _different(was.paths, now.paths, {key: ("server", "paths", key) for key in ("sse", "message", "ws")})
     limits: Mapping[str, Path] = {each.name: ("server", "limits", camel(each.name)) for each in fields(Limits)}
     yield from _different(was.limits, now.limits, limits)

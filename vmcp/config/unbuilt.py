@@ -48,7 +48,6 @@ TABLE: tuple[Unbuilt, ...] = (
     Unbuilt("resources", "custom resources", ({},)),
     Unbuilt("vars", "variables", ({},)),
     Unbuilt("server.paths.mcp", "other paths", ("/mcp",)),
-    Unbuilt("server.workers", "several processes", (1,)),
     Unbuilt("server.tls", "TLS of the listener"),
     Unbuilt("state.store", _SHARED_REDIS, ("memory",)),
     Unbuilt("state.redis", _SHARED_REDIS),
