@@ -16,7 +16,7 @@ from tests.protocol.documents import Document, documents, objects, reference
 from vmcp.errors import Code, McpError, Unavailable
 from vmcp.protocol import bridge
 from vmcp.protocol.envelope import SERVER_INFO
-from vmcp.protocol.jsonrpc import failure, members
+from vmcp.protocol.jsonrpc import LARGE, failure, members
 from vmcp.protocol.revisions import HANDSHAKE, MODERN, REQUESTS, Revision
 
 V24, V25_03, V25_06, V25_11 = HANDSHAKE
@@ -93,6 +93,19 @@ def test_what_a_handshake_server_says_is_complete_and_not_to_be_kept(text: bytes
 def test_a_handshake_server_cannot_smuggle_in_a_member_of_the_house(text: bytes) -> None:
     told = reference(bridge.to_house(text, "resources/read"))
     assert told == {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "contents": []}
+
+
+@pytest.mark.parametrize("said", [b"resultType", rb"result\u0054ype", b"ttlMs"])
+def test_a_large_one_keeps_its_bytes_and_cannot_smuggle_either(said: bytes) -> None:
+    long = b'"text":"%b"' % (rb"\u0078 \"resultType\" " * (LARGE // 16))
+    head = b'{"resultType":"complete","ttlMs":0,"cacheScope":"private"'
+    assert bridge.to_house(Raw(b"{ %b}" % long), "resources/read") == head + b", " + long + b"}"
+    smuggled = b'{%b, "%b": 1}' % (long, said)
+    assert bridge.to_house(smuggled, "resources/read") == head + b"," + long + b"}"
+    assert bridge.to_house(b" " + smuggled, "resources/read") == head + b"," + long + b"}"
+    assert bridge.to_house(b"{%b}" % (b" " * LARGE), "resources/read") == head + b"}"
+    with pytest.raises(McpError):
+        bridge.result(b"[%b]" % (b" " * LARGE), "resources/read", Revision.V2025_11_25, MODERN)
 
 
 CONTENTS: list[tuple[Any, dict[Revision, Any]]] = [

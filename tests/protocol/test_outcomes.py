@@ -14,6 +14,7 @@ from vmcp.errors import (
     VmcpError,
     WireError,
 )
+from vmcp.protocol.jsonrpc import LARGE
 from vmcp.protocol.outcomes import error_type, fault, tool_failed
 
 
@@ -46,7 +47,7 @@ def test_everything_else_is() -> None:
     assert fault(McpError(-32022, "no")) == "unsupported_version"
 
 
-@pytest.mark.parametrize(
+RESULTS = pytest.mark.parametrize(
     ("result", "failed"),
     [
         (b'{"isError":true}', True),
@@ -60,7 +61,25 @@ def test_everything_else_is() -> None:
         (b'{"isError":false,"resultType":"complete"}', False),
         (b'{"structuredContent":{"isError":true}}', False),
         (b'{"isError":true', False),
+        (rb'{"foo\"isError":true}', False),
+        (b'{"of":"isError"}', False),
+        (b'{"isError":true,"isError":false,"resultType":"complete"}', False),
     ],
 )
+
+
+@RESULTS
 def test_a_result_that_says_of_itself_that_it_is_an_error(result: bytes, failed: bool) -> None:
     assert tool_failed(result) is failed
+
+
+@RESULTS
+@pytest.mark.parametrize("size", [LARGE, 1 << 20])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_large_one_says_so_just_as_well(result: bytes, failed: bool, size: int, behind: bool) -> None:
+    long = b'"long":"%b"' % (b"x" * size)
+    large = b"%b,%b}" % (result[:-1], long) if behind else b"{%b,%b" % (long, result[1:])
+    if result.endswith(b"}"):
+        assert tool_failed(large) is failed
+    else:
+        assert not tool_failed(large)

@@ -15,6 +15,7 @@ from msgspec import Raw
 from tests.protocol.documents import Document, documents, objects
 from vmcp.errors import McpError
 from vmcp.protocol import questions
+from vmcp.protocol.jsonrpc import LARGE
 from vmcp.protocol.questions import ELICIT, ROOTS, SAMPLE, Question
 from vmcp.protocol.revisions import HANDSHAKE, Revision
 
@@ -147,11 +148,14 @@ ASKS = b'{"resultType": "input_required","inputRequests":{"a":{"method":"roots/l
 @pytest.mark.parametrize(
     "result", [ASKS, ASKS.replace(b"input_", b"input\\u005f"), ASKS.replace(b"resultType", b"result\\u0054ype")]
 )
-def test_a_result_that_asks_is_told_from_others_however_it_is_spelt(result: bytes) -> None:
-    told = questions.read(Raw(result))
-    assert told is not None
-    assert bytes(told["x"]) == b"1.0"
-    assert [asked.method for asked in questions.requests(told).values()] == [ROOTS]
+@pytest.mark.parametrize("long", [0, 2 * LARGE])
+def test_a_result_that_asks_is_told_from_others_however_it_is_spelt(result: bytes, long: int) -> None:
+    filled = b'"structuredContent":{"resultType":"complete"},"long":"%b"' % (b"x" * long)
+    for each in (b"{%b,%b" % (filled, result[1:]), b"%b,%b}" % (result[:-1], filled)):
+        told = questions.read(Raw(each))
+        assert told is not None
+        assert bytes(told["x"]) == b"1.0"
+        assert [asked.method for asked in questions.requests(told).values()] == [ROOTS]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +166,8 @@ def test_a_result_that_asks_is_told_from_others_however_it_is_spelt(result: byte
 )  # fmt: skip
 def test_any_other_result_is_not_taken_for_one(result: bytes) -> None:
     assert questions.read(result) is None
+    assert questions.read(b'{"long":"%b",%b' % (b"x" * LARGE, result[1:])) is None
+    assert questions.read(b'%b,"long":"%b"}' % (result[:-1], b"x" * LARGE)) is None
 
 
 @given(documents(unique=True))

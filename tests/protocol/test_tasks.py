@@ -4,6 +4,7 @@ import pytest
 from msgspec import Raw
 
 from vmcp.protocol import tasks
+from vmcp.protocol.jsonrpc import LARGE
 from vmcp.protocol.revisions import Revision
 
 OLD, NEW = Revision.V2025_11_25, Revision.V2026_07_28
@@ -29,6 +30,10 @@ META = '"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"%s","x":1.0},
 def test_a_result_announces_a_task_in_the_shape_of_its_era(result: str, old: str | None, new: str | None) -> None:
     assert tasks.created(result.encode(), OLD) == old
     assert tasks.created(result.encode(), NEW) == new
+    large = f'{{"long":"{"x" * LARGE}"' + ("," if len(result) > 2 else "") + result[1:]
+    if result.startswith("{"):
+        assert tasks.created(large.encode(), OLD) == old
+        assert tasks.created(large.encode(), NEW) == new
 
 
 def test_what_is_announced_gets_another_name_and_nothing_else() -> None:

@@ -4,7 +4,7 @@ The rule: a result is translated only when the revision it was said in differs f
 as they are. Down translation loses nothing that the older revision could say, and puts into words what it could not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +12,10 @@ from msgspec import Raw
 
 from vmcp.errors import Code, McpError
 from vmcp.protocol.envelope import SERVER_INFO
-from vmcp.protocol.jsonrpc import encode, items, members
+from vmcp.protocol.jsonrpc import LARGE, encode, items, members
 from vmcp.protocol.revisions import Revision
 
+_BRACE = ord("{")
 _COMPLETE = b'{"resultType":"complete"'
 _UNCACHED = b',"ttlMs":0,"cacheScope":"private"'
 _HOUSE_ONLY = ("resultType", "ttlMs", "cacheScope")
@@ -23,21 +24,23 @@ _SPEC_ONLY = frozenset({Code.HEADER_MISMATCH, Code.MISSING_CAPABILITY, Code.UNSU
 
 def result(raw: Raw | bytes, method: str, spoken: Revision, wanted: Revision) -> bytes:
     """``raw``, said in revision ``spoken``, in the shape of ``wanted``. Raises ``McpError`` when it cannot be said."""
-    text = bytes(raw)
     if spoken == wanted:
-        return text
+        return bytes(raw)
     try:
-        if not spoken.modern:
-            text = to_house(text, method)
+        text = bytes(raw) if spoken.modern else to_house(raw, method)
         return text if wanted.modern else from_house(text, method, wanted)
     except (msgspec.MsgspecError, RecursionError) as error:
         why = "the backend answered with a malformed result"
         raise McpError(Code.INTERNAL_ERROR, why, vmcp_code=Code.BACKEND_ERROR) from error
 
 
-def to_house(text: bytes, method: str) -> bytes:
+def to_house(raw: Raw | bytes, method: str) -> bytes:
     """A result of a handshake revision as one of 2026-07-28: it is complete, and nobody may keep what is read."""
     added = _HOUSE_ONLY if method == "resources/read" else _HOUSE_ONLY[:1]
+    head = _COMPLETE + (_UNCACHED if method == "resources/read" else b"")
+    if memoryview(raw).nbytes > LARGE:
+        return _large_to_house(raw, added, head)
+    text = bytes(raw)
     # A name of the house may be spelt with escapes; and what is no object, ``members`` refuses.
     if (
         not text.lstrip().startswith(b"{")
@@ -48,9 +51,18 @@ def to_house(text: bytes, method: str) -> bytes:
         for key in added:
             kept.pop(key, None)
         text = encode(kept)
-    head = _COMPLETE + (_UNCACHED if method == "resources/read" else b"")
     rest = text.lstrip()[1:]
     return head + (rest if rest.lstrip().startswith(b"}") else b"," + rest)
+
+
+def _large_to_house(raw: Raw | bytes, added: Sequence[str], head: bytes) -> bytes:
+    """The same of a large one: to look for words through a megabyte takes longer than to read it. It is copied but once."""
+    told = members(raw)
+    if memoryview(raw)[0] != _BRACE or not told.keys().isdisjoint(added):
+        for key in added:
+            told.pop(key, None)
+        raw = encode(told)
+    return b"".join((head, b",", memoryview(raw)[1:])) if told else head + b"}"
 
 
 def from_house(text: bytes, method: str, wanted: Revision) -> bytes:

@@ -37,8 +37,11 @@ class Cutter:
             if end < 0 or end > len(data):
                 buffer += data[start:]
                 break
-            piece = bytes(buffer) + data[start:end] if buffer else data[start:end]
-            buffer.clear()
+            piece = data[start:end]
+            if buffer:
+                buffer += piece
+                piece = bytes(buffer)
+                buffer.clear()
             if self._awaited:
                 start, self._awaited, self.framed = end, 0, piece[:1] in (b"{", b"[")
                 yield piece
@@ -48,6 +51,11 @@ class Cutter:
                     yield piece
         if not self._awaited:
             self._check(len(buffer))
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._buffer)
 
     def rest(self) -> bytes:
         """What came after the last message, once the stream has ended: a last line needs no end, a body does."""

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from vmcp.errors import Code, ConsentRequired, McpError, Overdue, SessionLost, Throttled, VmcpError, WireError
+from vmcp.protocol.jsonrpc import LARGE, ending
 
 CANCELLED: Final = "cancelled"
 INTERNAL: Final = "internal"
@@ -64,9 +65,26 @@ def tool_failed(result: msgspec.Raw | bytes) -> bool:
     # (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
     if result.endswith(_NOT_AT_THE_END):
         return False
+    if len(result) > LARGE:
+        return _says_so(result)
     at = result.find(_KEY)
     if at < 0 or (result.startswith(_NOT, at) and result.find(_KEY, at + 1) < 0) or _MARK.search(result, at) is None:
         return False
+    return _of_all(result)
+
+
+def _says_so(result: bytes) -> bool:
+    """The same of a large one, which is not looked through where its end says enough."""
+    end = ending(result, _KEY)
+    try:
+        if end is not None:
+            return _marks(end).is_error
+    except msgspec.MsgspecError:
+        return _of_all(result)  # that mark is deeper inside
+    return result.rfind(_KEY) >= 0 and _of_all(result)
+
+
+def _of_all(result: bytes) -> bool:
     try:
         return _marks(result).is_error
     except msgspec.MsgspecError:

@@ -4,6 +4,7 @@ The rule: a question has the same shape in every revision, ``{method, params}``;
 own before 2026-07-28, as a member of ``inputRequests`` since (basic/patterns/mrtr). Nobody is asked what he did not declare.
 """
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from msgspec import Raw
 
 from vmcp.errors import Code, McpError
 from vmcp.protocol import envelope
-from vmcp.protocol.jsonrpc import NONE, encode, items, members
+from vmcp.protocol.jsonrpc import LARGE, NONE, encode, ending, items, members
 from vmcp.protocol.revisions import Revision
 from vmcp.protocol.tasks import FIRST, RELATED
 
@@ -162,9 +163,16 @@ def read(result: Raw | bytes) -> dict[str, Raw] | None:
     """The members of a result that asks (``resultType`` is input_required); None when it is any other."""
     # To decode the one member takes less time than to look for the word and for all ways to spell it.
     try:
-        return members(result) if _kind(result).resultType == "input_required" else None
+        return members(result) if _type_of(result) == "input_required" else None
     except (msgspec.MsgspecError, RecursionError):
         return None
+
+
+def _type_of(result: Raw | bytes) -> str:
+    if memoryview(result).nbytes > LARGE and (end := ending(result, b'"resultType"')) is not None:
+        with contextlib.suppress(msgspec.MsgspecError):
+            return _kind(end).resultType
+    return _kind(result).resultType
 
 
 def requests(told: Mapping[str, Raw]) -> dict[str, Question]:

@@ -129,8 +129,11 @@ class Parser:
             raise WireError(f"an event stream has a line of more than {self._max_line} bytes")
 
     def _field(self, line: bytes) -> None:
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        if line.startswith(b"data: "):  # it may be large, and is copied but once
+            name, value = b"data", line[6:]
+        else:
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
             self._data_size += len(line)
