@@ -3,19 +3,24 @@
 import contextlib
 import functools
 import logging
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import vmcp
 from tests.server.peers import until
 from vmcp.state import usage as module
 from vmcp.state.histogram import Calls
 from vmcp.state.usage import DAY, HOUR, MOST, NoUsage, Usage
 
+ROOT = Path(vmcp.__file__).parent.parent
 NOON = 1_800_014_400.0
 THING = ("tools/call", "read", "files", "g")
 
@@ -69,6 +74,43 @@ async def test_two_processes_share_a_file(tmp_path: Path) -> None:
         other.add(THING, "ann", calls(NOON))
         await one.read(DAY)
         assert await counts(other) == {(HOUR, int(NOON), "ann"): 2}
+
+
+WORKERS = """
+import os, sys
+from pathlib import Path
+from vmcp.state.histogram import Calls
+from vmcp.state import usage as module
+from vmcp.state.usage import HOUR, Usage
+module._BUSY = 20.0  # they do in a moment what takes hours
+go, start = os.pipe()
+def work():
+    os.read(go, 1)
+    usage = Usage(Path(sys.argv[1]), 30, 1000, now=lambda: 1_800_014_400.0 + HOUR)
+    usage.start()
+    for second in range(12):
+        made = Calls(1, 0, 0.5, 10, {100: 1})
+        made.when = 1_800_014_400.0 - second * HOUR * 8
+        usage.add(("tools/call", "read", "files", "g"), "ann", made)
+        usage.flush()
+        usage._rolled = 0.0  # as if the hour were over
+    usage.close(20.0)
+    os._exit(0 if usage.failing is None else 1)
+working = [pid for _ in range(3) if (pid := os.fork()) or work()]
+os.write(start, b"go!")
+sys.exit(sum(os.waitpid(pid, 0)[1] for pid in working))
+"""
+
+
+async def test_what_several_count_at_once_adds_up_and_is_tidied_by_each(tmp_path: Path) -> None:
+    path, clock = tmp_path / "state" / "usage.db", Clock()
+    code = [sys.executable, "-c", WORKERS, str(path)]
+    subprocess.run(code, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=30)  # noqa: ASYNC221
+    with opened(path, clock) as usage:
+        found = await usage.read(30 * DAY)
+    assert sum(each.count for _, each in found) == 36
+    assert sum(each.times[100] for _, each in found) == 36
+    assert {key[0] for key, _ in found} == {HOUR, DAY}
 
 
 async def test_without_a_folder_it_is_in_memory(tmp_path: Path) -> None:
@@ -223,3 +265,19 @@ async def test_more_names_in_an_hour_than_there_are_rows_drive_out_the_least_use
         await usage.read(DAY)
         found = await counts(usage)
         assert (len(found), max(found.values())) == (5, 9)
+
+
+def test_where_there_is_nothing_to_keep_nothing_is_opened(tmp_path: Path) -> None:
+    code = "import sys, vmcp.state.usage; print('sqlite3' in sys.modules)"
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("COV")}  # coverage loads it, too
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, env=plain)
+    assert done.stdout == "False\n"
+    in_memory, on_disk = Usage(None, 30, 100), Usage(tmp_path / "usage.db", 30, 100)
+    for usage in (in_memory, on_disk):
+        usage._written({})
+    assert in_memory._file is None
+    assert on_disk._file is not None, "what is too old has to go"
+    on_disk._file.close()
+    in_memory._written({(HOUR, 0, "tools/call", "t", "b", "g", ""): Calls(count=1)})
+    assert in_memory._file is not None
+    in_memory._file.close()

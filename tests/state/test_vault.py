@@ -3,6 +3,8 @@
 The rule: a secret opens for its owner, with its key, unchanged; everything else is as if it were not there.
 """
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -145,3 +147,71 @@ def test_two_that_come_at_once_have_one_key(tmp_path: Path) -> None:
     one.put(ADA, SECRET)
     two.put(BOB, SECRET)
     assert (one.get(BOB), two.get(ADA)) == (SECRET, SECRET)
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_what_one_claims_nobody_else_may_change_until_he_is_done(kind: str, tmp_path: Path) -> None:
+    one, two = (Vault(str(tmp_path) if kind == "folder" else None) for _ in range(2))
+    claim = one.claim(ADA)
+    assert claim is not None
+    other = two.claim(BOB)
+    assert other is not None
+    if kind == "folder":
+        assert (one.claim(ADA), two.claim(ADA)) == (None, None)
+    claim.end()
+    other.end()
+    again = two.claim(ADA)
+    assert again is not None
+    again.end()
+    assert not list(tmp_path.glob("tokens/*.lock"))
+
+
+def test_a_claim_ends_with_who_had_it(tmp_path: Path) -> None:
+    vault = Vault(str(tmp_path))
+    vault.check()
+    if (child := os.fork()) == 0:
+        kept = Vault(str(tmp_path)).claim(ADA)
+        os._exit(0 if kept is not None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(list(tmp_path.glob("tokens/*.lock"))) == 1
+    claim = vault.claim(ADA)
+    assert claim is not None
+    claim.end()
+
+
+def test_a_lock_that_was_removed_in_between_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One opens it, the other ends his claim and removes it, a third one would make a new one."""
+    vault = Vault(str(tmp_path))
+    claim = vault.claim(ADA)
+    assert claim is not None
+    real = os.open
+
+    def late(*given: object, **more: object) -> int:
+        found = real(*given, **more)  # type: ignore[arg-type]
+        claim.end()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", late)
+        assert vault.claim(ADA) is None
+
+
+def test_a_folder_that_cannot_be_claimed_in_is_told(tmp_path: Path) -> None:
+    vault = Vault(str(tmp_path))
+    vault.check()
+    claim = vault.claim(ADA)
+    assert claim is not None
+    (lock,) = tmp_path.glob("tokens/*.lock")
+    claim.end()
+    lock.mkdir()
+    with pytest.raises(VaultError, match=r"state\.directory cannot be used"):
+        vault.claim(ADA)
+
+
+def test_a_folder_without_locks_is_told_and_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lockless(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", lockless)
+    with pytest.raises(VaultError, match=r"state\.directory cannot be used: No locks available"):
+        Vault(str(tmp_path)).claim(ADA)

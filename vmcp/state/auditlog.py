@@ -16,7 +16,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from vmcp.state.crew import Crew
 from vmcp.state.logfile import AuditUnavailable, LogFile, Sink, rotated
+from vmcp.state.sharedlog import SharedFile
 
 __all__ = ["AuditUnavailable", "Sink", "rotated"]  # besides what is defined here
 
@@ -54,17 +56,19 @@ def now() -> str:
 class AuditLog:
     """``put`` is called by one thread, the loop's. Everything with the file is done by the log's own thread.
 
-    ``facts`` go into the record that each start of a file begins with. Raises ``AuditUnavailable`` when it cannot be opened.
+    ``facts`` go into the record that each start of a file begins with. ``crew``: the other workers write the same log. Raises
+    ``AuditUnavailable`` when it cannot be opened.
     """
 
-    def __init__(self, sink: Sink, facts: Mapping[str, Any]) -> None:
+    def __init__(self, sink: Sink, facts: Mapping[str, Any], crew: Crew | None = None) -> None:
         self.failing: str | None = None
         """Why nothing can be written at the moment."""
         self.crowded = False
         """Whether the queue was rather full when the last record came; then it is worth to look at ``load``."""
         self.dropped = 0
-        self._file = LogFile(sink)
         self._facts = facts
+        self._whose = {} if crew is None else {"worker": crew.index}
+        self._file = LogFile(sink) if crew is None else SharedFile(sink, crew, self._start_with)
         self._waiting: deque[bytes | Draft] = deque()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False  # whether the thread has to be woken
@@ -219,8 +223,14 @@ class AuditLog:
         self._why = f"the log could not be written: {why}"
 
     def _tell(self, kind: str, facts: Mapping[str, Any]) -> None:
-        body = {"msg": "audit_event", "type": kind, "logged_at": now(), **facts}
-        self._store([msgspec.json.encode(body)])
+        self._store([self._body(kind, facts)])
+
+    def _body(self, kind: str, facts: Mapping[str, Any]) -> bytes:
+        return msgspec.json.encode({"msg": "audit_event", "type": kind, "logged_at": now(), **self._whose, **facts})
+
+    def _start_with(self, found: Mapping[str, Any]) -> bytes:
+        """The record that tells what was found in a log that others write too."""
+        return self._body("audit_start", {**self._facts, **found})
 
     def _checkpoint(self) -> None:
         """Say where the log is: in the log itself, and in the process's own, which usually goes somewhere else."""
@@ -237,11 +247,12 @@ class AuditLog:
 
     def _rotate(self) -> None:
         try:
-            self._file.rotate()
+            fresh = self._file.rotate()
         except OSError as error:
             log.error("the audit log cannot be rotated", extra={"why": error.strerror})
             return
-        self._tell("audit_start", {**self._facts, **self._file.found()})
+        if fresh:
+            self._tell("audit_start", {**self._facts, **self._file.found()})
 
 
 class _GaveUp(Exception):

@@ -5,7 +5,7 @@ the caller's. Several buckets are taken from together or not at all.
 """
 
 from collections.abc import Callable, Container, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -28,6 +28,22 @@ class Short(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Takes(Protocol):
+    """Buckets, wherever they are."""
+
+    def taker(self, rate: Rate) -> Callable[[str], Short | None]:
+        """``take`` from one bucket of ``rate``, which is what nearly every call does."""
+        ...
+
+    def take(self, wanted: Sequence[tuple[Rate, str]]) -> Short | None:
+        """One token of each bucket, a rate and whose (empty: everybody's). None, or the one that takes longest to have one."""
+        ...
+
+    def forget(self, rules: Container[str]) -> None:
+        """The buckets of these rules are full again: their rates are others now."""
+        ...
+
+
 class Buckets:
     """All buckets of a process. Mutable. ``now`` is a clock that never goes back, in seconds."""
 
@@ -41,7 +57,7 @@ class Buckets:
         return len(self._full)
 
     def taker(self, rate: Rate) -> Callable[[str], Short | None]:
-        """``take`` from one bucket of ``rate``, which is what nearly every call does."""
+        """See ``Takes``."""
         rule, seconds, clock = rate.rule, rate.seconds, self._now
         each, roomy = seconds / rate.tokens, self._most // 2
         little = each * 1e-6
@@ -66,7 +82,7 @@ class Buckets:
         return take_one
 
     def take(self, wanted: Sequence[tuple[Rate, str]]) -> Short | None:
-        """One token of each bucket, a rate and whose (empty: everybody's). None, or the one that takes longest to have one."""
+        """See ``Takes``."""
         now = self._now()
         short = None
         for rate, whose in wanted:
@@ -84,7 +100,7 @@ class Buckets:
         return short
 
     def forget(self, rules: Container[str]) -> None:
-        """The buckets of these rules are full again: their rates are others now."""
+        """See ``Takes``."""
         self._full = {key: full for key, full in self._full.items() if key[0] not in rules}
 
     def _after(self, rate: Rate, whose: str, now: float) -> float:

@@ -69,20 +69,15 @@ class Statistic(msgspec.Struct, frozen=True, rename="camel"):
     last: float
 
 
-class Calls:
+class Calls(msgspec.Struct):
     """Some calls, counted together. Mutable; ``when`` is the end of the last one (epoch)."""
 
-    __slots__ = ("bytes", "count", "errors", "seconds", "times", "when")
-
-    def __init__(
-        self, count: int = 0, errors: int = 0, seconds: float = 0.0, size: int = 0, times: Counts | None = None
-    ) -> None:
-        self.count = count
-        self.errors = errors
-        self.seconds = seconds
-        self.bytes = size
-        self.when = 0.0
-        self.times: Counts = times if times is not None else {}
+    count: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    times: Counts = {}
+    when: float = 0.0
 
     def merge(self, other: "Calls") -> None:
         """Count those too."""

@@ -59,14 +59,9 @@ class LogFile:
         self._size = 0
         self.deleted = False
         """Whether the file was taken away, and what was written since stands in a new one."""
-        with _explained(sink.path):
+        with explained(sink.path):
             self._fd = os.dup(1) if sink.path is None else self._open(sink.path)
-        place = START
-        if self._plain and sink.path is not None:
-            with _explained(f"{sink.path}.head"):
-                self._head = self._open_head(sink.path)
-                place = self._resume(sink.path)
-        self._chain = Chain(place, sink.key)
+        self._chain = Chain(self._begin(), sink.key)
 
     @property
     def end(self) -> Place:
@@ -88,6 +83,15 @@ class LogFile:
             told["torn"] = hashlib.sha256(self._torn).hexdigest()
         return told
 
+    def _begin(self) -> Place:
+        """Take the log into our hands: the place to go on from. Raises ``AuditUnavailable``."""
+        path = self._sink.path
+        if not self._plain or path is None:
+            return START
+        with explained(f"{path}.head"):
+            self._head = self._open_head(path)
+            return self._resume(path, read_head(os.pread(self._head, HEAD_BYTES, 0), self._sink.key))
+
     def _open(self, path: str) -> int:
         fd = os.open(path, _FLAGS, 0o600)
         facts = os.fstat(fd)
@@ -100,18 +104,22 @@ class LogFile:
 
     def _open_head(self, path: str) -> int:
         fd = os.open(f"{path}.head", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._ours(fd):
             os.close(fd)
             os.close(self._fd)
-            raise AuditUnavailable(f"audit.logFile: another process writes {path}; give each its own file") from None
+            raise AuditUnavailable(f"audit.logFile: another process writes {path}; give each its own file")
         return fd
 
-    def _resume(self, path: str) -> Place:
-        """The place to go on from: the end of the file, or of the head where that knows of more. Then the hole stays visible."""
-        assert self._head is not None
-        head = read_head(os.pread(self._head, HEAD_BYTES, 0), self._sink.key)
+    def _ours(self, head: int) -> bool:
+        """Whether nobody else writes the log, from now on until the head is closed."""
+        try:
+            fcntl.flock(head, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _resume(self, path: str, head: Place | None) -> Place:
+        """The place to go on from: the end of the file, or the head's where that knows of more. Then the hole stays visible."""
         last, self._torn = _tail(Path(path))
         older = rotated(path)
         if last is None and older:
@@ -143,6 +151,10 @@ class LogFile:
             del self._pending[:count]
         if self._sink.fsync and self._plain:
             os.fsync(self._fd)
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Have the head say where the log ends."""
         if self._head is not None:
             os.pwrite(self._head, self._chain.head(), 0)
 
@@ -157,8 +169,8 @@ class LogFile:
         os.close(self._fd)
         self._fd, self._size, self._head_state, self.deleted = fd, facts.st_size, "", True
 
-    def rotate(self) -> None:
-        """Begin a new file. Raises ``OSError``, and then goes on with the one that there is."""
+    def rotate(self) -> bool:
+        """Begin a new file; whether it has to be told of. Raises ``OSError``, and then goes on with the one that there is."""
         path = self._sink.path
         assert path is not None
         old = f"{path}.{self.end.seq:012d}"
@@ -172,6 +184,7 @@ class LogFile:
         self._fd, self._size, self._head_state = fd, 0, ""
         for gone in rotated(path)[: -self._sink.keep] if self._sink.keep else ():
             gone.unlink(missing_ok=True)
+        return True
 
     def close(self) -> None:
         """Let go of the files."""
@@ -181,7 +194,8 @@ class LogFile:
 
 
 @contextlib.contextmanager
-def _explained(path: str | None) -> Iterator[None]:
+def explained(path: str | None) -> Iterator[None]:
+    """What goes wrong in the block keeps us from starting."""
     try:
         yield
     except OSError as error:

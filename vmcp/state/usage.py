@@ -1,25 +1,30 @@
 """Who used what, by the hour and then by the day, in SQLite: numbers that outlive the process.
 
 The rule: calls never wait for it. One thread of its own does everything with the file, and whatever goes wrong there is told once
-and tried again, while what was counted meanwhile is kept, within a bound; what is kept on disk has one too.
+and tried again, while what was counted meanwhile is kept, within a bound; what is kept on disk has one too. SQLite is loaded when
+there is something to be kept: it is a megabyte that an idle gateway has not.
 """
 
 import asyncio
 import contextlib
+import functools
+import importlib
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from time import time
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
 from vmcp.errors import VmcpError
 from vmcp.state.histogram import BOUNDS, Calls, Counts
+
+if TYPE_CHECKING:
+    import sqlite3
 
 log = logging.getLogger("vmcp.usage")
 
@@ -60,8 +65,16 @@ Key = tuple[int, int, str, str, str, str, str]
 _times = msgspec.json.Decoder(Counts).decode
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Row = tuple[_Number, _Number, str, str, str, str, str, _Number, _Number, float, _Number, str]
-_WRONG: Final = (sqlite3.Error, OSError, OverflowError)
-"""What may be wrong with the file, or what is in it."""
+
+
+@functools.cache
+def _sqlite() -> Any:
+    return importlib.import_module("sqlite3")
+
+
+def _wrong() -> tuple[type[Exception], ...]:
+    """What may be wrong with the file, or what is in it."""
+    return _sqlite().Error, OSError, OverflowError
 
 
 class NoUsage(VmcpError):
@@ -162,6 +175,8 @@ class Usage:
         for key, calls in counted.items():
             if key in unwritten or len(unwritten) < 2 * MOST:
                 unwritten.setdefault(key, Calls()).merge(calls)
+        if not unwritten and self._file is None and self.path is None:
+            return  # there was never anything
         try:
             with self._change() as file:
                 for key, calls in unwritten.items():
@@ -170,7 +185,7 @@ class Usage:
             if self._now() - self._rolled >= HOUR:
                 self._tidied()
                 self._rolled = self._now()
-        except _WRONG as error:
+        except _wrong() as error:
             self._failed(error)
         else:
             if self.failing is not None:
@@ -185,7 +200,7 @@ class Usage:
             ask = "SELECT * FROM usage WHERE start + span > ? ORDER BY start"
             rows = self._opened().execute(ask, (since,)).fetchall()
             found = {row[:7]: calls for row in rows if (calls := _calls(row)) is not None}
-        except _WRONG as error:
+        except _wrong() as error:
             self._failed(error)
         for key, calls in self._unwritten.items():
             found.setdefault(key, Calls()).merge(calls)
@@ -200,22 +215,22 @@ class Usage:
             self._file.close()
             self._file = None
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self) -> "sqlite3.Connection":
         if self._file is None:
             if self.path is not None and not self.path.exists():
                 self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
                 self.path.touch(0o600)
-            self._file = sqlite3.connect(self.path or ":memory:", timeout=_BUSY, isolation_level=None)
-            (form,) = self._file.execute("PRAGMA user_version").fetchone()
+            self._file = file = _sqlite().connect(self.path or ":memory:", timeout=_BUSY, isolation_level=None)
+            (form,) = file.execute("PRAGMA user_version").fetchone()
             if form == 0:
-                self._file.execute(_TABLE)
-                self._file.execute(f"PRAGMA user_version = {_FORM}")
+                file.execute(_TABLE)
+                file.execute(f"PRAGMA user_version = {_FORM}")
             elif form != _FORM:
-                raise sqlite3.DatabaseError("it was written by another release")
+                raise _sqlite().DatabaseError("it was written by another release")
         return self._file
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def _change(self) -> "Iterator[sqlite3.Connection]":
         """All of the block is written, or nothing."""
         file = self._opened()
         file.execute("BEGIN IMMEDIATE")
@@ -241,7 +256,7 @@ class Usage:
                 file.execute(_DROP, (count - self._rows,))
 
 
-def _merged(file: sqlite3.Connection, key: Key, calls: Calls) -> None:
+def _merged(file: "sqlite3.Connection", key: Key, calls: Calls) -> None:
     before = file.execute(_GET, key).fetchone()
     whole = (_calls(before) if before is not None else None) or Calls()
     whole.merge(calls)

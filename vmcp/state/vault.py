@@ -4,6 +4,7 @@ The rule: what is sealed for one owner opens for no other (the owner is authenti
 nobody but the user of this process can read or write one. What cannot be opened is not there.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -24,6 +25,7 @@ MOST: Final = 1 << 16
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 _OWN_KEY: Final = "vmcp.key"
 _SUFFIX: Final = ".sealed"
+_LOCK: Final = ".lock"
 
 
 class Owner(msgspec.Struct, frozen=True, array_like=True):
@@ -51,6 +53,20 @@ def read_keys(path: str) -> list[bytes]:
     if not lines or not all(_KEY.fullmatch(line) for line in lines):
         raise VaultError("state.keys.file must have one key on each line: 64 hexadecimal digits (openssl rand -hex 32)")
     return [bytes.fromhex(line) for line in lines]
+
+
+class Claim:
+    """That nobody else who asks may change a secret. It ends with the process, too."""
+
+    def __init__(self, path: Path | None = None, file: IO[bytes] | None = None) -> None:
+        self._path = path
+        self._file = file
+
+    def end(self) -> None:
+        """Let the next one."""
+        if self._path is not None and self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
 
 
 class Vault:
@@ -99,6 +115,24 @@ class Vault:
         except OSError as error:
             raise VaultError(f"a token cannot be removed from state.directory: {error.strerror}") from None
         return True
+
+    def claim(self, owner: Owner) -> Claim | None:
+        """Have what is kept for ``owner`` to oneself, whether there is something or not; None while somebody else has it.
+
+        Raises ``VaultError``. In memory there is nobody else.
+        """
+        if self._folder is None:
+            return Claim()
+        self._ready(self._folder)
+        path = (self._folder / _name(owner)).with_suffix(_LOCK)
+        try:
+            file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", 0)  # noqa: PTH123, SIM115
+            if _claimed(path, file):
+                return Claim(path, file)
+        except OSError as error:  # (file systems without locks are among these)
+            raise VaultError(f"state.directory cannot be used: {error.strerror or 'no reason'}") from None
+        file.close()
+        return None
 
     def owners(self, backend: str) -> Iterator[Owner]:
         """Who has something kept for a backend."""
@@ -161,6 +195,17 @@ def _read(path: Path) -> _File | None:
             return msgspec.json.decode(file.read(MOST), type=_File)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def _claimed(path: Path, file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))  # or the one before us has just removed it
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:
+        file.close()
+        raise
 
 
 def _write(path: Path, text: bytes) -> None:
