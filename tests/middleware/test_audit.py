@@ -16,7 +16,7 @@ from vmcp.middleware import audit
 from vmcp.middleware.audit import Auditor, outcome_of
 from vmcp.middleware.scribe import Note
 from vmcp.protocol import jsonrpc
-from vmcp.protocol.jsonrpc import Request
+from vmcp.protocol.jsonrpc import LARGE, Request
 from vmcp.protocol.revisions import MODERN, REQUESTS, Revision
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"git_push","arguments":{"password":"hunter2","n":1}}}'
@@ -270,6 +270,9 @@ def test_who_acted_for_whom_is_told_to_a_depth() -> None:
 def test_only_the_events_that_are_wanted_are_written_but_the_request_counts_as_told() -> None:
     assert served(only=frozenset({"mcp_tool_call"})).texts
     assert not served(only=frozenset({"mcp_ping"})).texts
+    made_up = CALL.replace(b"tools/call", b"made/up")
+    assert served(text=made_up).texts
+    assert not served(text=made_up, only=frozenset({"mcp_ping"})).texts
     who = peer()
     assert not served(leave_out=frozenset({"mcp_tool_call"}), only=frozenset({"mcp_tool_call"}), peer=who).texts
     assert who.origin is not None
@@ -348,3 +351,45 @@ async def test_fail_open_serves_whatever_happens() -> None:
     kept = Kept()
     kept.failing, kept.load = "gone", 1.0
     await Auditor(AuditSpec(on_failure="fail_open"), kept).admit("tools/call")
+
+
+@pytest.mark.parametrize("asks", [b"input_required", b"complete"])
+@pytest.mark.parametrize("failed", [b"true", b"false"])
+def test_a_large_result_is_looked_at_just_as_well(asks: bytes, failed: bytes) -> None:
+    long = b'"long":"%b"' % (b"x" * LARGE)
+    error, kind = b'"isError":%b' % failed, b'"resultType":"%b"' % asks
+    inner = b'"structuredContent":{"isError":true,"resultType":"odd"}'
+    for members in ((long, inner, error, kind), (kind, long, inner, error), (error, kind, long, inner)):
+        event = served(b"{%b}" % b",".join(members), peer=peer(revision=MODERN)).event
+        assert event["outcome"] == ("application_error" if failed == b"true" else "success")
+        assert event["metadata"]["extra"].get("result_type") == ("input_required" if asks != b"complete" else None)
+
+
+def test_a_result_of_2026_that_is_not_complete_says_so_whatever_stands_at_its_end() -> None:
+    asks = b'{"resultType":"input_required","inputRequests":{},"isError":false}'
+    assert served(asks, peer=peer(revision=MODERN)).event["metadata"]["extra"]["result_type"] == "input_required"
+    for result in (asks.replace(b"input_required", b"complete"), b'{"content":[],"isError":false}'):
+        assert "result_type" not in served(result, peer=peer(revision=MODERN)).event["metadata"]["extra"]
+
+
+HIDDEN = r'"isErr\u006fr":true'
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        ('{"content":[],"isError":false,"resultType":"complete","_meta":{}}', "success"),
+        ('{"content":[],"isError":true,"resultType":"complete","_meta":{}}', "application_error"),
+        ('{"structuredContent":{"isError":false},"isError":true,"resultType":"complete"}', "application_error"),
+        ('{"structuredContent":{"isError":false},"resultType":"complete",' + HIDDEN + "}", "application_error"),
+        ('{"content":[{"type":"text","text":"\\"isError\\":true"}],"isError":false,"_meta":{}}', "success"),
+    ],
+)
+@pytest.mark.parametrize("revision", [MODERN, Revision.V2025_11_25])
+def test_a_result_is_told_by_its_own_word_wherever_that_stands(result: str, outcome: str, revision: Revision) -> None:
+    assert served(result.encode(), peer=peer(revision=revision)).event["outcome"] == outcome
+
+
+def test_a_type_that_stands_further_within_is_not_the_results_own() -> None:
+    nested = b'{"structuredContent":{"resultType":"complete"},"resultType":"input_required"}'
+    assert served(nested, peer=peer(revision=MODERN)).event["metadata"]["extra"]["result_type"] == "input_required"

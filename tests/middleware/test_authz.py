@@ -218,14 +218,15 @@ async def test_only_what_is_in_the_table_is_remembered_by_its_place_and_only_as_
     bench = Bench(IN_ENG)
     assert await bench.may("a_t", **table(1, a={}, b={}))
     assert await bench.may("b_t", **table(1, a={}, b={}))
-    before = len(bench.layer._recent)
+    before = bench.layer._met
     assert bench.last.may is not None
     for number in range(20):
         made_up = msgspec.structs.replace(bench.last.face.routes[Kind.TOOL]["a_t"], original=f"t{number}")
         assert bench.last.may(made_up), "as routing rules aim it: anew for each call"
-    assert len(bench.layer._recent) == before
+    assert bench.layer._met == before
     await bench.may("a_t", **table(2, a={}))
-    assert len(bench.layer._recent) == 1
+    assert bench.layer._met == 1
+    assert [len(met) for *_, met in bench.layer._known.values()] == [1]
 
 
 async def test_one_name_on_two_faces_and_one_uri_through_two_templates_are_two_questions() -> None:
@@ -312,6 +313,8 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     bench = Bench(IN_ENG)
     for name in ("a_t", "a_u", "b_t", "b_u", "b_u"):
         assert await bench.may(name)
+        assert [len(met) for *_, met in bench.layer._known.values()] == [bench.layer._met]
+        assert bench.layer._met <= 2
     assert bench.judge.asked == 4
     assert await bench.may("a_t")
     assert bench.judge.asked == 5

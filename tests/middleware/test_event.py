@@ -50,6 +50,18 @@ def test_everybody_is_himself_however_often_he_comes() -> None:
     assert [each.get("delegation") for each in first] == [None] * 5 + [[{"sub": "agent"}]]
 
 
+def test_a_time_is_told_to_the_microsecond() -> None:
+    made = form()
+    for at, ending in (
+        (1_700_000_000.5, "20.500000Z"),
+        (1_700_000_000.25, "20.250000Z"),
+        (1_700_000_061.015625, "21.015625Z"),
+    ):
+        said = json.loads(made.stamp(1, at) + b"}")
+        assert said["logged_at"].endswith(ending)
+    assert said["logged_at"] == "2023-11-14T22:14:21.015625Z"
+
+
 def test_one_who_comes_from_elsewhere_is_told_from_there() -> None:
     made, who = form(), peer({})
     places = [HERE, Origin("websocket", "192.0.2.7"), Origin("sse", "192.0.2.8", "curl/8", via="10.0.0.1"), None]

@@ -18,13 +18,13 @@ CI = LocalKey("ci", "", {"groups": ["builders"]}, ("tools",))
 
 async def test_a_key_says_who_it_is_and_another_says_nothing() -> None:
     keys = LocalKeys([(CI, digest("first").upper() + "\n"), (LocalKey("bob", ""), digest("second"))])
-    found = keys.known("first")
+    found = keys.known(b"first")
     assert found is not None
     assert (found.issuer, found.subject, found.scopes, found.token) == (LOCAL, "ci", {"tools"}, "")
     assert found.claims == {"groups": ["builders"], "iss": LOCAL, "sub": "ci"}
     assert (await keys.verify("second")).subject == "bob"
     for wrong in ("", "firs", "first ", digest("first"), "é"):
-        assert keys.known(wrong) is None
+        assert keys.known(wrong.encode()) is None
         with pytest.raises(Unproven):
             await keys.verify(wrong)
 
@@ -43,7 +43,7 @@ def test_two_clients_cannot_have_one_key() -> None:
 def test_who_was_known_before_is_the_same_and_what_was_wrong_stays_wrong() -> None:
     keys = LocalKeys([(CI, digest("first")), (LocalKey("bob", ""), digest("second"))])
     for _ in range(3):
-        assert [found and found.subject for found in map(keys.known, ("first", "second", "third"))] == [
+        assert [found and found.subject for found in map(keys.known, (b"first", b"second", b"third"))] == [
             "ci",
             "bob",
             None,

@@ -1,14 +1,17 @@
 """The layer that measures and traces. Rule: neither outcome nor error is changed, but that ours names its trace."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.middleware.calls import call
-from vmcp.call import Call, Complete, InputRequired, Outcome
+from vmcp.call import Call, Complete, InputRequired, Middleware, Outcome
 from vmcp.errors import Code, McpError
 from vmcp.middleware.measures import Measures
+from vmcp.middleware.telemetry import Tally, telemetry
 from vmcp.middleware.watching import watching
 from vmcp.protocol.revisions import MODERN
 
@@ -60,6 +63,28 @@ async def test_a_call_is_counted_by_how_it_ended(outcome: Outcome, error: str) -
     assert await watching(measures)(serve)(call()) is outcome
     assert told(measures) == [error]
     assert measures.in_flight == {"g": 0}
+
+
+@pytest.mark.parametrize(
+    "layer", [telemetry, lambda tally: watching(Measures(), tally=tally)], ids=["plain", "watching"]
+)
+async def test_calls_are_counted_for_the_house_whoever_watches(layer: Callable[[Tally], Middleware]) -> None:
+    async def serve(given: Call) -> Outcome:
+        if given.method == "made/up":
+            raise McpError(-32601, "no")
+        await asyncio.sleep(0)
+        return InputRequired({})
+
+    tally = Tally()
+    handle = layer(tally)(serve)
+    for method in ("tools/call", "tools/call", "initialize", "made/up"):
+        with contextlib.suppress(McpError):
+            await handle(call(method=method))
+    told = tally.numbers()
+    seconds = told.pop("vmcp_request_duration_seconds")
+    assert list(told.values()) == [4, 3, 1, 1]
+    assert {method: each["count"] for method, each in seconds.items()} == {"tools/call": 2, "initialize": 1, "other": 1}
+    assert min(line[1] for line in tally.lines.values()) > 0 or layer is telemetry
 
 
 async def test_what_is_no_call_of_a_tool_is_not_looked_into() -> None:

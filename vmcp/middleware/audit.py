@@ -6,11 +6,12 @@ a client made up are cut, and a URI is written without its query.
 """
 
 import asyncio
+import contextlib
 import hmac
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
-from time import perf_counter, time
+from time import time
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -22,7 +23,8 @@ from vmcp.errors import Code, McpError, Overdue, Unavailable
 from vmcp.middleware import event, redaction
 from vmcp.middleware.event import Extra
 from vmcp.middleware.scribe import LONGEST, OTHERS, SAID, TYPES, WHOLE, Note, Scribe
-from vmcp.protocol.jsonrpc import Request
+from vmcp.protocol import jsonrpc
+from vmcp.protocol.jsonrpc import LARGE, Request
 from vmcp.protocol.revisions import MODERN
 
 PATIENCE: Final = 0.25
@@ -40,12 +42,15 @@ FREE: Final = frozenset(
 )
 """What is served although nothing can be recorded: it reads nothing of a backend, and changes nothing."""
 _NAMED: Final = {"tool": "name", "prompt": "name", "resource": "uri"}
-_KINDS: Final = {method: (kind, _NAMED.get(named)) for method, (kind, named) in TYPES.items()}
-"""The type of the event of each method, and under which key its name stands."""
-_OTHERS: Final = (OTHERS[0], None)
+_KEYS: Final = {method: _NAMED.get(named, "") for method, (_, named) in TYPES.items()}
+"""Under which key the name of what each method is about stands; empty: under none."""
 _COMPLETE: Final = b'{"resultType":"complete"'
 _USUAL: Final = ("", "complete")
 _NO_ERROR: Final = b'"isError":false}'
+_IS_ERROR: Final = b'"isError"'
+_NOT: Final = b'"isError":false'
+_TYPE: Final = b'"resultType"'
+_USUAL_TYPE: Final = b'"resultType":"complete"'
 _UNWANTED: Final = frozenset(
     {
         *(Code.METHOD_NOT_FOUND, Code.INVALID_PARAMS, Code.INVALID_REQUEST, Code.PARSE_ERROR, Code.RESOURCE_NOT_FOUND),
@@ -89,11 +94,13 @@ class Auditor:
 
     def __init__(self, spec: AuditSpec, book: Book, key: bytes | None = None) -> None:
         self._spec = spec
-        self._book = book
+        self.book = book
         secret = hmac.digest(key or secrets.token_bytes(32), b"vmcp audit digests", "sha256")
         self.closed = spec.on_failure == "fail_closed"
-        """Whether what cannot be recorded is not served: then ``strained`` says whether ``admit`` has to be asked."""
-        self._left_out = spec.leave_out | (frozenset(TYPES_TO_CHOOSE) - spec.only if spec.only else frozenset())
+        """Whether what cannot be recorded is not served: then ``admit`` has to be asked while ``book`` is crowded or failing."""
+        left = self._left_out = spec.leave_out | (frozenset(TYPES_TO_CHOOSE) - spec.only if spec.only else frozenset())
+        self._keys = {method: None if TYPES[method][0] in left else key for method, key in _KEYS.items()}
+        self._other_key = None if OTHERS[0] in left else ""
         # Keyed BLAKE2, begun once: OpenSSL's HMAC takes five times as long.
         self._begun = blake2b(key=secret, digest_size=32)
         self._plain = not (spec.requests or spec.responses)
@@ -101,20 +108,15 @@ class Auditor:
             spec.component, spec.delegation_depth, lambda id_: blake2b(id_, key=secret, digest_size=8).hexdigest()
         )
         self._scribe = Scribe(self._form, self._begun)
+        self._number = self._form.numbers.__next__
 
     # --- before
-
-    @property
-    def strained(self) -> bool:
-        """Whether it is not certain that there is room for a record."""
-        book = self._book
-        return book.crowded or book.failing is not None
 
     async def admit(self, method: str) -> None:
         """Whether a request may be served now. Raises ``McpError`` where what it does could not be recorded."""
         if not self.closed or method in FREE or not self.short():
             return
-        if self._book.failing is None:
+        if self.book.failing is None:
             for _ in range(int(PATIENCE / _NAP)):
                 await asyncio.sleep(_NAP)
                 if not self.short():
@@ -127,7 +129,7 @@ class Auditor:
 
     def short(self) -> bool:
         """Whether records cannot be written at the moment, or hardly fast enough."""
-        return self._book.failing is not None or self._book.load >= BUSY
+        return self.book.failing is not None or self.book.load >= BUSY
 
     # --- after
 
@@ -135,23 +137,22 @@ class Auditor:
         self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes
     ) -> Note | None:
         """A request has its result. If that was noted, the note, which is of a call that did not fail in any way."""
-        tree, info, origin = request.tree, peer.info, peer.origin or Origin()
+        method, tree, info, origin = request.method, request.tree, peer.info, peer.origin or Origin()
         origin.told = True
-        kind, key = _KINDS.get(request.method, _OTHERS)
-        if kind in self._left_out:
+        key = self._keys.get(method, self._other_key)
+        if key is None:
             return None
         # Only results of 2026-07-28 have a type, and the usual one usually stands at the beginning; the usual ``isError`` at
-        # the end. (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
+        # the end.
         marks, plain = _NO_MARKS, self._plain
-        odd = not result.endswith(_NO_ERROR) and result.find(b'"isError"') >= 0
-        if odd or not plain or (peer.revision is MODERN and not result.startswith(_COMPLETE)):
-            marks = _look(result)
-            plain = plain and not marks.is_error and marks.result_type in _USUAL
-        name, arguments, count = tree.get(key) if key else None, request.params.get("arguments"), None
+        if not (plain and result.endswith(_NO_ERROR)) or (peer.revision is MODERN and not result.startswith(_COMPLETE)):
+            marks, plain = self._looked_at(result, peer)
+        name = tree.get(key) if key else None
         if type(name) is not str:
             name = None
         elif len(name) > event.LONGEST:
             plain = False
+        arguments, count = request.params.get("arguments"), None
         if arguments is not None:
             plain = plain and len(arguments) <= LONGEST
             given = tree.get("arguments")
@@ -162,10 +163,10 @@ class Auditor:
             return None
         note = Note(
             self._scribe,
-            next(self._form.numbers),
+            self._number(),
             time(),
             path,
-            request.method,
+            method,
             name,
             peer.revision,
             peer.identity,
@@ -177,10 +178,18 @@ class Auditor:
             count,
             seconds,
             len(result),
-            perf_counter(),
         )
-        self._book.note(note)
+        self.book.note(note)
         return note
+
+    def _looked_at(self, result: bytes, peer: Peer) -> tuple[_Marks, bool]:
+        """What a result says of itself, and whether that is nothing but that it is one."""
+        # (With escapes a key may be written in another way.)
+        usual = self._plain and len(result) <= LARGE and result.find(b"\\u") < 0 and _says(result, _IS_ERROR, _NOT)
+        if usual and (peer.revision is not MODERN or _says(result, _TYPE, _USUAL_TYPE)):
+            return _NO_MARKS, True
+        marks = _look(result)
+        return marks, self._plain and not marks.is_error and marks.result_type in _USUAL
 
     def _told_in_full(
         self, request: Request, peer: Peer, path: str, trail: Trail, seconds: float, result: bytes, marks: _Marks
@@ -234,7 +243,7 @@ class Auditor:
             extra = {**extra, "transport": origin.transport} if origin.transport else extra
         if kind not in self._left_out:
             told = self._form.event(kind, outcome, origin, somebody, event.text(target), extra, None)
-            self._book.put(told, vital=outcome != "success")
+            self.book.put(told, vital=outcome != "success")
 
     # --- the event
 
@@ -282,11 +291,23 @@ class Auditor:
         target = event.target(path, method, named, name)
         if self._spec.requests and "arguments" in request.params:
             data = {"request": redaction.shown(request.params["arguments"], self._spec.max_data), **(data or {})}
-        self._book.put(self._form.event(kind, outcome, origin, peer, target, extra, data), vital=outcome != "success")
+        self.book.put(self._form.event(kind, outcome, origin, peer, target, extra, data), vital=outcome != "success")
+
+
+def _says(result: bytes, key: bytes, usual: bytes) -> bool:
+    """Whether a result has ``key`` nowhere, at any depth, or once, and then with the usual value."""
+    # (``in`` takes bytes for a number first, and finds out by an exception that they are none.)
+    at = result.find(key)
+    return at < 0 or (result.startswith(usual, at) and result.find(key, at + 1) < 0)
 
 
 def _look(result: bytes) -> _Marks:
     try:
+        if len(result) > LARGE and (end := jsonrpc.ending(result, b'"isError"')) is not None:
+            with contextlib.suppress(msgspec.MsgspecError):
+                found = _marks(end)
+                if found.result_type:
+                    return found
         return _marks(result)
     except msgspec.MsgspecError:
         return _Marks()

@@ -29,8 +29,8 @@ class Unproven(VmcpError):
 class Verifier(Protocol):
     """Checks credentials of one kind."""
 
-    def known(self, token: str) -> Identity | None:
-        """Whose token this is, if that was found out before and still holds. Asks nobody."""
+    def known(self, token: bytes) -> Identity | None:
+        """Whose token this is, as it came, if that was found out before and still holds. Asks nobody."""
 
     async def verify(self, token: str) -> Identity:
         """Whose token this is. Raises ``Unproven``."""

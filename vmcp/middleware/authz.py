@@ -40,8 +40,9 @@ _UNREADABLE = Verdict(False, (), "'arguments' is no object, and a policy reads a
 
 Key = tuple[str, bytes]
 Place = tuple[Key, str, Kind, str, str, str]
-Known = tuple[Identity, Key, Caller]
-Pair = tuple[int, int]
+Met = dict[int, tuple[Route, Verdict]]
+"""What was decided about a caller, by the address of the route, which is kept with it."""
+Known = tuple[Identity, Key, Caller, Met]
 Sight = tuple[Key | None, May | None, int]
 """Who looks, what had narrowed his call before, and the address of the list, which is kept with what is remembered of it."""
 K = TypeVar("K")
@@ -55,9 +56,10 @@ class Authorization:
         self._judge = judge
         self._reads = bool(judge.arguments)
         self._known: dict[int, Known] = {}
-        self._callers: dict[Key, Caller] = {}
+        self._callers: dict[Key, tuple[Caller, Met]] = {}
         self._decisions: dict[Place, Verdict] = {}
-        self._recent: dict[Pair, tuple[Caller, Route, Verdict]] = {}
+        self._met = 0
+        """How much there is in what is remembered with the callers, at most."""
         self._masks: dict[Sight, Visible] = {}
         self._warned: set[tuple[str, str]] = set()
         self._table = -1
@@ -98,10 +100,10 @@ class Authorization:
         if self._reads and call.method in _WITH_ARGUMENTS:
             verdict = self._by_arguments(call, who[2], route)
         if verdict is None:
-            # A caller and a route of the table are each one object, found by its place: nothing else is there while it is kept.
-            known = self._recent.get((id(who[2]), id(route)))
+            # A route of the table is one object, found by its place: nothing else is there while it is kept.
+            met = who[3].get(id(route))
             current = call.table.number == self._table
-            verdict = known[2] if known is not None and current else self._verdict(call, who, route)
+            verdict = met[1] if met is not None and current else self._verdict(call, who, route)
         if call.method in _LISTS:
             return verdict.allowed
         trail = call.trail
@@ -131,35 +133,46 @@ class Authorization:
         known = self._known.get(id(identity.claims))
         if known is not None and _same(known[0], identity):
             return known
-        known = identity, *self._read(identity)
-        _keep(self._known, id(identity.claims), known, MAX_CALLERS)
-        return known
+        key, caller, met = self._read(identity)
+        made = identity, key, caller, met
+        _keep(self._known, id(identity.claims), made, MAX_CALLERS)
+        return made
 
-    def _read(self, identity: Identity) -> tuple[Key, Caller]:
+    def _read(self, identity: Identity) -> tuple[Key, Caller, Met]:
         judge = self._judge
         read = {name: identity.claims[name] for name in judge.claims if name in identity.claims}
         # Whom the policies cannot tell from others with these claims is decided about together with them.
         who = "" if judge.alike(identity.subject) else identity.principal
         key = (who, hashlib.sha256(msgspec.json.encode(read, order="sorted")).digest())
-        caller = self._callers.get(key)
-        if caller is None:
-            caller = judge.caller(identity.issuer, identity.subject, read)
-            _keep(self._callers, key, caller, MAX_CALLERS)
-        return key, caller
+        found = self._callers.get(key)
+        if found is None:
+            found = judge.caller(identity.issuer, identity.subject, read), {}
+            _keep(self._callers, key, found, MAX_CALLERS)
+        return key, *found
 
     def _verdict(self, call: Call, who: Known, route: Route) -> Verdict:
-        _, key, caller = who
+        _, key, caller, met = who
         if call.table.number != self._table:
             self._decisions.clear()
-            self._recent.clear()
+            self._forget()
             self._masks.clear()
             self._table = call.table.number
             self._warn(call)
         verdict = self._remembered(call, key, caller, route)
         # (One that a template answers for, or that rules have aimed elsewhere, is made anew for each call.)
         if call.face.routes[route.kind].get(route.name) is route:
-            _keep(self._recent, (id(caller), id(route)), (caller, route, verdict), MAX_DECISIONS)
+            if self._met >= MAX_DECISIONS:
+                self._forget()
+            self._met += 1
+            met[id(route)] = route, verdict
         return verdict
+
+    def _forget(self) -> None:
+        self._met = 0
+        for _, _, _, met in self._known.values():
+            met.clear()
+        for _, met in self._callers.values():
+            met.clear()
 
     def _remembered(self, call: Call, key: Key, caller: Caller, route: Route) -> Verdict:
         # The same name may be another thing on another face, and one URI may come through two templates.

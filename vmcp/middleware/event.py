@@ -97,6 +97,7 @@ class Form:
         """Of twelve digits from the first on."""
         self._begin = f'{{"msg":"audit_event","audit_id":"{secrets.token_hex(8)}-'
         self._date = 0, ""
+        self._parts = tuple(f"{part:03d}" for part in range(1000))  # of a second: to fill it up with zeros takes longer
         self._component = text(component)
         self._people: dict[Person, tuple[Mapping[str, Any], bytes]] = {}
 
@@ -126,8 +127,8 @@ class Form:
             second = int(at)
             date = strftime('","logged_at":"%Y-%m-%dT%H:%M:%S.', gmtime(second))
             self._date = second, date  # both at once, as there are two threads
-        micros = str(1_000_000 + int((at - second) * 1e6))
-        return f'{self._begin}{number}{date}{micros[1:]}Z"'.encode()
+        micros, parts = int((at - second) * 1e6), self._parts
+        return f'{self._begin}{number}{date}{parts[micros // 1000]}{parts[micros % 1000]}Z"'.encode()
 
     def _who(self, origin: Origin, peer: Peer | None) -> bytes:
         """Source, subjects and delegation, as members."""

@@ -3,10 +3,11 @@
 The rule: labels come from closed sets only: methods that there are, tools that are offered now, groups and backends of the
 configuration, words of ours. There is room for so many combinations; then names of tools are told as "other", and in the end
 everything. To count one is a look-up and an append: no lock, no object; what was appended is counted some hundreds at once.
+(What every call passes is written out, as a function within costs more than what it does.)
 """
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from time import time
@@ -62,11 +63,15 @@ class Timing:
         The lock is between those who count: times are appended without it, and none that comes meanwhile is lost.
         """
         with self._counting:
-            counts, waiting = self._counts, self.waiting
+            counts, waiting, below = self._counts, self.waiting, 0
             some = waiting[:]
             del waiting[: len(some)]
-            for seconds in some:
-                counts[bisect_left(BOUNDS, seconds)] += 1
+            # In order, so that the bounds are looked for among the times, which are more.
+            some.sort()
+            for place, bound in enumerate(BOUNDS):
+                before, below = below, bisect_right(some, bound, below)
+                counts[place] += below - before
+            counts[-1] += len(some) - below
             self._total += sum(some)
             return counts[:], self._total
 
@@ -141,6 +146,7 @@ class Measures:
             CLIENT, ("mcp_method_name", "vmcp_backend", "error_type", "network_transport"), ((frozenset(), 32),)
         )
         self.sessions = Timings(SESSION, ("mcp_protocol_version", "error_type"), ((frozenset(), 6),))
+        self._served, self._asked = self.server.of, self.client.of
         self.in_flight: defaultdict[str, int] = defaultdict(int)
         """By group: whoever begins a call adds one, and calls ``leave``."""
         self.limited: dict[str, int] = {}
@@ -152,14 +158,20 @@ class Measures:
 
     def leave(self, call: Call, error: str, seconds: float, seen: Sent | None = None) -> None:
         """It is over; ``error`` is empty when it was served."""
-        group, trail, method, tool = call.face.group, call.trail, call.method, ""
+        group, trail, method, peer, tool = call.face.group, call.trail, call.method, call.peer, ""
         self.in_flight[group] -= 1
         if method == "tools/call":
-            tool = told_tool(call)
+            # What has found its way to a backend has a name that there is.
+            tool = call.name or OTHER if trail.backend is not None else told_tool(call)
         elif method not in _METHODS:
             method = OTHER
-        timing = self.server.of((method, tool, error, transport_of(call), call.peer.revision, group))
-        timing.add(seconds)
+        origin = peer.origin
+        transport = "tcp" if origin is None or origin.transport != "stdio" else "pipe"
+        timing = self._served((method, tool, error, transport, peer.revision, group))
+        waiting = timing.waiting
+        waiting.append(seconds)
+        if len(waiting) >= AT_ONCE:
+            timing.count()
         if seen is not None and (ids := seen.ids()) is not None:
             timing.show(seconds, ids)
         if trail.limited is not None or trail.decision == "deny":
@@ -180,9 +192,14 @@ class Measures:
 
     def asked(self, sent: Sent | None, call: Call, backend: str, transport: str, error: str, seconds: float) -> None:
         """See ``Watcher``."""
-        method = call.method if call.method in _METHODS else OTHER
-        timing = self.client.of((method, backend, error, "pipe" if transport == "stdio" else "tcp"))
-        timing.add(seconds)
+        method = call.method
+        if method not in _METHODS:
+            method = OTHER
+        timing = self._asked((method, backend, error, "pipe" if transport == "stdio" else "tcp"))
+        waiting = timing.waiting
+        waiting.append(seconds)
+        if len(waiting) >= AT_ONCE:
+            timing.count()
         if not error:
             self.answered[backend] = time()
         if sent is not None and (ids := sent.ids()) is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from vmcp.call import Call, Handler, Middleware, Outcome
 from vmcp.errors import Throttled
-from vmcp.state.buckets import Buckets, Rate
+from vmcp.state.buckets import Rate, Takes
 
 METERED: Final = frozenset(
     [
@@ -29,7 +29,7 @@ METERED: Final = frozenset(
 """What gives a backend work."""
 
 
-def ratelimit(buckets: Buckets, rate: Rate) -> Middleware:
+def ratelimit(buckets: Takes, rate: Rate) -> Middleware:
     """The layer that refuses whoever has used up his ``rate``."""
 
     take_one = buckets.taker(rate)

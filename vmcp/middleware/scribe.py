@@ -68,8 +68,8 @@ class Note(msgspec.Struct, gc=False):
     count: int | None
     seconds: float
     size: int
-    ended: float
-    """By ``perf_counter``."""
+    ended: float = 0.0
+    """By ``perf_counter``; set by whoever wants to know."""
 
     def text(self) -> bytes:
         """The event, as JSON text. (In one piece: a call within costs each record, and there are many.)"""

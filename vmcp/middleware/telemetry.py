@@ -18,30 +18,35 @@ log = logging.getLogger("vmcp.call")
 
 
 class Tally:
-    """How many calls there were, and how they went. Mutable; written by ``telemetry`` only."""
+    """How many calls there were, and how they went. Mutable; written by this layer, or by the one in its place."""
 
     def __init__(self) -> None:
         self.failed = 0
-        self._methods: dict[str, tuple[int, float]] = {}
+        self.lines: dict[str, list[float]] = {}
+        """How many there were of each method, and the seconds of all of them."""
+
+    def line(self, method: str) -> list[float]:
+        """Where calls of ``method`` are counted."""
+        # A client can call a method whatever it likes, and each name that was heard would stay for ever.
+        return self.lines.setdefault(method if method in REQUESTS else "other", [0, 0.0])
 
     def add(self, method: str, seconds: float, *, served: bool) -> None:
         """One call has ended."""
         self.failed += not served
-        # A client can call a method whatever it likes, and each name that was heard would stay for ever.
-        key = method if method in REQUESTS else "other"
-        count, total = self._methods.get(key, (0, 0.0))
-        self._methods[key] = (count + 1, total + seconds)
+        line = self.lines.get(method) or self.line(method)
+        line[0] += 1
+        line[1] += seconds
 
     def numbers(self) -> dict[str, Any]:
         """By the names of ``vmcp/metrics``."""
-        total = sum(count for count, _ in self._methods.values())
+        total = sum(count for count, _ in self.lines.values())
         return {
             "vmcp_requests_total": total,
             "vmcp_requests_success_total": total - self.failed,
             "vmcp_requests_failed_total": self.failed,
-            "vmcp_connections_total": self._methods.get("initialize", (0, 0.0))[0],
+            "vmcp_connections_total": self.lines.get("initialize", [0])[0],
             "vmcp_request_duration_seconds": {
-                method: {"count": count, "sum": round(seconds, 6)} for method, (count, seconds) in self._methods.items()
+                method: {"count": count, "sum": round(seconds, 6)} for method, (count, seconds) in self.lines.items()
             },
         }
 
