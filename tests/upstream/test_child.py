@@ -5,6 +5,7 @@ Rule: every scenario ends with no process of the child alive, none waiting to be
 
 import asyncio
 import errno
+import functools
 import os
 import resource
 import signal
@@ -291,21 +292,33 @@ async def test_a_nursery_that_cannot_be_started_is_our_failure(monkeypatch: pyte
     assert (refused.value.stage, refused.value.errno) == ("nursery", errno.ENOENT)
 
 
-async def test_a_nursery_that_dies_before_it_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+async def test_a_nursery_that_dies_before_it_answers_is_told(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     NURSERY.close()
-    monkeypatch.setattr(module.NURSERY.__class__, "_open", _dead_end)
+    monkeypatch.setattr(type(NURSERY), "_open", functools.partialmethod(_dead_end, seconds))
     with pytest.raises(Unavailable, match="cannot start 'x': Connection reset by peer"):
         await stdio.spawn("time", Program(["x"]))
     NURSERY.close()
 
 
-def _dead_end(nursery: Any) -> Any:
+async def test_a_nursery_that_dies_before_it_is_asked_is_told() -> None:
+    class Lost(Child):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            asyncio.get_running_loop().call_soon(transport.abort)
+
+    with pytest.raises(Refused) as refused:
+        await Lost(StdioWire("time")).start(CAT.order())
+    assert (refused.value.stage, refused.value.errno) == ("nursery", errno.ECONNRESET)
+
+
+def _dead_end(nursery: Any, seconds: float) -> Any:
     """A nursery which closes what it is handed."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     nursery.pid = os.posix_spawn("/bin/true", ["true"], {})
     nursery._theirs = theirs
-    asyncio.get_running_loop().call_later(0.01, theirs.close)
+    asyncio.get_running_loop().call_later(seconds, theirs.close)
     return ours
 
 

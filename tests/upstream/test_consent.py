@@ -22,7 +22,8 @@ from vmcp.config.oauth import GatewayOAuth, UserOAuth
 from vmcp.config.values import SecretRef
 from vmcp.errors import Code, ConsentRequired, McpError, Unavailable
 from vmcp.protocol.revisions import Revision
-from vmcp.state.vault import Owner, VaultError
+from vmcp.state.vault import Claim, Owner, VaultError
+from vmcp.upstream.credentials import alone
 from vmcp.upstream.credentials.consent import GATEWAY, Consent
 from vmcp.upstream.credentials.person import OS_ISSUER, system_user
 
@@ -323,6 +324,65 @@ async def test_another_process_may_have_been_faster(tmp_path: Path) -> None:
         renewed = await two._renewed(next(two._vault.owners("notes")), stale)
         assert renewed is not None
         assert renewed.access == fresh
+
+
+async def test_several_processes_renew_a_login_once(tmp_path: Path) -> None:
+    async with world(directory=str(tmp_path)) as there, contextlib.AsyncExitStack() as stack:
+        one, *others = [await stack.enter_async_context(opened(there)) for _ in range(4)]
+        await consented(one, ADA, there.authority)
+        old = await granted(one)
+        assert {await granted(each) for each in others} == {old}
+        for each in (one, *others):
+            each.refused(ADA, old)
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(granted(each)) for each in (one, *others)]
+        assert {task.result() for task in asked} == {"access-3"}
+        assert there.authority.grants() == ["authorization_code", "refresh_token"]
+    assert not await asyncio.to_thread(lambda: list(tmp_path.glob("tokens/*.lock")))
+
+
+async def test_a_login_that_is_ended_elsewhere_meanwhile_is_not_renewed(tmp_path: Path) -> None:
+    async with world(directory=str(tmp_path)) as there, opened(there) as one, opened(there) as two:
+        await consented(one, ADA, there.authority)
+        one.refused(ADA, await granted(one))
+        claim = two._vault.claim(Owner("notes", ADA.principal))
+        assert claim is not None
+        loop, waits, real = asyncio.get_running_loop(), asyncio.Event(), one._vault.claim
+
+        def claimed(owner: Owner) -> Claim | None:
+            found = real(owner)
+            loop.call_soon_threadsafe(waits.set)
+            return found
+
+        one._vault.claim = claimed  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(_asked_again(one))
+            await waits.wait()
+            two._vault.drop(Owner("notes", ADA.principal))
+            claim.end()
+        assert asked.result() == "asked"
+        assert there.authority.grants() == ["authorization_code"]
+
+
+async def _asked_again(consent: Consent) -> str:
+    with pytest.raises(ConsentRequired):
+        await granted(consent)
+    return "asked"
+
+
+async def test_nobody_waits_for_ever_for_who_keeps_a_login_to_himself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "PATIENCE", 0.01)
+    async with world(directory=str(tmp_path)) as there, opened(there) as one, opened(there) as two:
+        await consented(one, ADA, there.authority)
+        one.refused(ADA, await granted(one))
+        claim = two._vault.claim(Owner("notes", ADA.principal))
+        assert claim is not None
+        with pytest.raises(Unavailable, match="keeps its login to itself"):
+            await granted(one)
+        claim.end()
+        assert await granted(one) == "access-3"
 
 
 async def test_a_login_outlives_the_process_where_there_is_a_folder(tmp_path: Path) -> None:

@@ -105,10 +105,16 @@ async def hello(peer: Peer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def over_tls(server: ssl.SSLContext, client: ssl.SSLContext, host: str = "127.0.0.1") -> AsyncIterator[Pool]:
-    async with serving(hello, server) as running:
+async def over_tls(
+    server: ssl.SSLContext, client: ssl.SSLContext, host: str = "127.0.0.1", said: bytes = b"hello"
+) -> AsyncIterator[Pool]:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.answer(ok(said))
+
+    async with serving(script, server) as running:
         target = endpoint(f"https://{host}:{running.port}/", client)
-        pool = Pool(target, PoolSpec(), Timeouts(connect=5), max_response=99, name="time")
+        pool = Pool(target, PoolSpec(), Timeouts(connect=5), max_response=max(99, len(said)), name="time")
         try:
             yield pool
         finally:
@@ -125,6 +131,15 @@ async def test_tls_is_spoken_with_a_server_whose_authority_is_in_the_bundle(auth
     async with over_tls(authority.server(host), client, host) as pool:
         for _ in range(2):
             assert await post(pool) == b"hello"
+        assert (pool.active, pool.idle) == (0, 1)
+
+
+async def test_a_large_body_comes_whole_over_tls_and_the_next_one_too(authority: Authority) -> None:
+    body = bytes(range(256)) * 8000
+    client = tls_context(TlsSpec(ca_bundle=authority.bundle))
+    async with over_tls(authority.server("127.0.0.1"), client, said=body) as pool:
+        for _ in range(3):
+            assert await post(pool) == body
         assert (pool.active, pool.idle) == (0, 1)
 
 

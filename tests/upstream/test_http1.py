@@ -16,6 +16,7 @@ from vmcp.errors import Code, Overdue, Unavailable, VmcpError, WireError
 from vmcp.upstream import faults, http1
 from vmcp.upstream.endpoint import endpoint
 from vmcp.upstream.pool import Pool
+from vmcp.upstream.room import Room, room
 
 HEADERS = [(b"content-type", b"application/json")]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -267,6 +268,137 @@ async def test_a_large_body_is_read_whole() -> None:
         for _ in range(2):
             assert await post(pool) == (200, body)
         assert pool.idle == 1
+
+
+@contextlib.asynccontextmanager
+async def full(limit: int = 1 << 20) -> AsyncIterator[Room]:
+    """No room for anything large, as clients leave so much unread."""
+    found = room()
+    before, found.limit = found.limit, limit
+    found.leaves_unread(limit)
+    try:
+        yield found
+    finally:
+        found.limit = before
+        assert (found.used, found.wanted) == (0, False)
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked", "close"])
+@pytest.mark.parametrize("cut", [1 << 10, 1 << 14, 1 << 20])
+async def test_large_bodies_come_whole_one_after_the_other_over_one_connection(coding: str, cut: int) -> None:
+    body = bytes(range(256)) * 4000
+    text = {
+        "length": ok(body),
+        "chunked": CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
+        "close": b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body),
+    }[coding]
+    numbers: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            numbers.append(peer.number)
+            await peer.answer(*(text[at : at + cut] for at in range(0, len(text), cut)))
+            if coding == "close":
+                peer.close()
+
+    async with against(script) as pool:
+        for _ in range(3):
+            response = await pool.request(b"POST", HEADERS, b"{}")
+            assert await response.body() == body
+            assert await response.body() == b"", "an idle connection does not keep it"
+        assert len(set(numbers)) == (3 if coding == "close" else 1)
+    await until(lambda: room().used == 0)
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+async def test_what_is_large_is_not_read_before_there_is_room_for_it(coding: str) -> None:
+    body = b"x" * (8 << 20)
+    framed = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+    async def script(peer: Peer) -> None:
+        request = await peer.request()
+        await peer.send(ok(b"small") if b"small" in request else ok(body) if coding == "length" else framed)
+        await peer.answer(ok(b"next"))
+
+    async with against(script, max_response=len(body)) as pool, full() as rooms:
+        response = await pool.request(b"POST", HEADERS, b"{}")
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(response.read())
+            await until(lambda: rooms.wanted)
+            assert await post(pool, b"small") == (200, b"small"), "what is small does not wait"
+            assert response.size < 4 * http1.HIGH_WATER
+            assert not reading.done()
+            rooms.leaves_unread(-rooms.limit)
+        assert reading.result() == body
+        await until(lambda: rooms.used == 0)
+        assert await post(pool) == (200, b"next")
+
+
+@pytest.mark.parametrize("how", ["time", "cancel", "the peer"])
+async def test_who_waits_for_room_can_leave(how: str) -> None:
+    waits = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(ok(b"x" * (8 << 20))[: 1 << 20])
+        await waits.wait()
+        peer.reset() if how == "the peer" else await peer.gone()
+
+    async def read_it() -> VmcpError | None:
+        try:
+            await response.read()
+        except VmcpError as error:
+            return error
+        return None
+
+    limits = Timeouts(connect=5, first_byte=5, total=0.2 if how == "time" else 5, idle_stream=5)
+    async with against(script, limits, max_response=8 << 20) as pool, full() as rooms:
+        response = await pool.request(b"POST", HEADERS, b"{}")
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(read_it())
+            await until(lambda: rooms.wanted)
+            waits.set()
+            if how == "cancel":
+                reading.cancel()
+            elif how == "the peer":
+                rooms.leaves_unread(-rooms.limit)  # nobody hears of a reset who does not read
+        assert reading.cancelled() if how == "cancel" else reading.result() is not None
+        await until(lambda: not rooms.wanted)
+        rooms.leaves_unread(0 if how == "the peer" else -rooms.limit)
+        await until(lambda: rooms.used == 0)
+
+
+async def test_a_large_body_that_breaks_off_on_its_way_is_an_error() -> None:
+    async with against(saying_once(ok(b"x" * 1_000_000)[:600_000])) as pool:
+        with pytest.raises(WireError, match="was cut off"):
+            await post(pool)
+    await until(lambda: room().used == 0)
+
+
+async def test_a_stream_whose_reader_gathers_much_asks_for_room_and_one_that_is_digested_does_not() -> None:
+    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(CHUNKED, *(piece for _ in range(16)), b"0\r\n\r\n")
+        await peer.answer(CHUNKED, *(piece for _ in range(16)), b"0\r\n\r\n")
+
+    async with against(script) as pool, full() as rooms:
+        size = 0
+        response = await pool.request(b"POST", HEADERS, b"{}")
+        async for chunk in response.chunks():
+            size += len(chunk)
+            response.digested()
+        assert size == 1 << 20
+        response = await pool.request(b"POST", HEADERS, b"{}")
+
+        async def gather() -> int:
+            return sum([len(chunk) async for chunk in response.chunks()])
+
+        async with asyncio.TaskGroup() as group:
+            gathering = group.create_task(gather())
+            await until(lambda: rooms.wanted)
+            rooms.leaves_unread(-rooms.limit)
+        assert gathering.result() == 1 << 20
+        await until(lambda: rooms.used == 0)
 
 
 async def test_a_large_request_arrives_whole() -> None:

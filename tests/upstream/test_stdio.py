@@ -20,6 +20,7 @@ from vmcp.errors import Code, Overdue, Unavailable
 from vmcp.protocol import jsonrpc
 from vmcp.protocol.jsonrpc import Message
 from vmcp.upstream import complaints, inbox, stdio
+from vmcp.upstream.room import room
 from vmcp.upstream.stdio import Program, StdioWire
 from vmcp.upstream.wire import Outgoing
 
@@ -523,3 +524,38 @@ async def test_a_wire_without_a_process_is_killed_in_vain() -> None:
 
 def test_an_unknown_signal_is_told_by_its_number() -> None:
     assert stdio._ending(-signal.SIGRTMIN - 1) == f"was ended by signal {signal.SIGRTMIN + 1}"
+
+
+# --- messages for which there must be room
+
+
+LARGE = [
+    ["write", 1, '{"jsonrpc":"2.0","id":1,"result":{"x":"'],
+    ["write", 1, "x", 2_000_000],
+    ["write", 1, '"}}\n'],
+]
+
+
+async def test_what_is_large_is_not_read_before_there_is_room_for_it(journal: Path) -> None:
+    rooms = room()
+    async with spawned(journal, {"big": LARGE, "ping": [PONG]}) as wire, asyncio.TaskGroup() as group:
+        rooms.leaves_unread(rooms.limit)
+        asked = group.create_task(wire.exchange(ask(1, "big"), None, soon()))
+        await until(lambda: rooms.wanted)
+        assert wire._cutter.pending < 1_000_000
+        rooms.leaves_unread(-rooms.limit)
+        assert len(bytes((await asked).message.result)) == 2_000_008
+        await until(lambda: rooms.used == 0)
+        assert bytes((await wire.exchange(ask(2), None, soon())).message.result) == b"{}"
+
+
+async def test_who_is_closed_while_he_waits_for_room_leaves_none_behind(journal: Path) -> None:
+    rooms = room()
+    async with spawned(journal, {"big": LARGE}) as wire, asyncio.TaskGroup() as group:
+        rooms.leaves_unread(rooms.limit)
+        asked = group.create_task(wire.exchange(ask(1, "big"), None, soon()))
+        await until(lambda: rooms.wanted)
+        asked.cancel()
+    await until(lambda: not rooms.wanted)
+    rooms.leaves_unread(-rooms.limit)
+    assert rooms.used == 0

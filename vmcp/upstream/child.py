@@ -98,6 +98,8 @@ class Child(asyncio.Protocol):
         for number, descriptor in self._open.items():
             self._loop.add_reader(descriptor, self._read, number, descriptor)
         assert self._control is not None
+        if self._control.is_closing():
+            raise ConnectionResetError(errno.ECONNRESET, "the nursery has died")
         self._control.write(nursery.HEAD.pack(len(order)) + order)
         return await self._answer
 
@@ -163,6 +165,16 @@ class Child(asyncio.Protocol):
         else:
             self._shut(number)
             self._listener.pipe_connection_lost(number)
+
+    def pause(self, number: int) -> None:
+        """Leave a stream unread for now."""
+        if number in self._open:
+            self._loop.remove_reader(self._open[number])
+
+    def resume(self, number: int) -> None:
+        """Read it again."""
+        if number in self._open:
+            self._loop.add_reader(self._open[number], self._read, number, self._open[number])
 
     def _shut(self, number: int) -> None:
         descriptor = self._open.pop(number, None)

@@ -13,7 +13,7 @@ from vmcp.errors import WireError
 HEAD_BYTES = 64 << 10
 HEAD_COUNT = 200
 INTERIM_COUNT = 8
-_PARTS = 256
+_PARTS = 8
 _KEEP_ALIVE = re.compile(rb"timeout=(\d{1,8})\b")
 _WATCHED = frozenset({b"content-encoding", b"transfer-encoding", b"content-length", b"keep-alive"})
 
@@ -81,6 +81,12 @@ class Framer:
         if self._quiet > HEAD_BYTES and not self.complete:
             # An endless head, chunk extension or trailer: bytes without any of the body among them.
             raise self.broken(f"has more than {HEAD_BYTES} bytes of framing at a time")
+
+    def ended_beside(self) -> None:
+        """The rest of the body came another way. The parser, which still waits for it, is of no more use."""
+        self.reusable = self.reusable and self._parser.should_keep_alive()
+        self.complete = True
+        self._parser = httptools.HttpResponseParser(self)
 
     def broken(self, how: str) -> WireError:
         """The error for a response that ``how``."""
@@ -164,7 +170,7 @@ class Framer:
         elif isinstance(last := parts[-1], bytearray):
             last += data
         else:
-            # A peer that sends crumbs would cost us a bytes object for each.
+            # A peer that sends crumbs would cost us a bytes object for each, and what is large would be joined at last.
             parts.append(bytearray(data))
 
     def on_message_complete(self) -> None:

@@ -124,7 +124,7 @@ class HttpWire:
         if response.status == 200 and kind.startswith(b"text/event-stream"):
             message = await self._streamed(request, shown, response, on_message, Span(request.limits, deadline))
         else:
-            message = self._single(response.status, kind, await response.read(), id_)
+            message = self._single(response.status, kind, await response.body(), id_)
         return Answer(message, response.status, response.header(b"mcp-session-id"))
 
     def _post(self, request: Outgoing, shown: Headers, deadline: float) -> Coroutine[Any, Any, Response]:
@@ -191,7 +191,10 @@ class HttpWire:
 
     async def _messages(self, response: Response, parser: sse.Parser) -> AsyncIterator[Message]:
         async for chunk in response.chunks():
-            for event in parser.feed(chunk):
+            events = parser.feed(chunk)
+            if events:
+                response.digested()
+            for event in events:
                 if event.data:
                     for message in jsonrpc.read_all(event.data):
                         yield message
@@ -202,7 +205,7 @@ class HttpWire:
     def _closed_early(self) -> Unavailable:
         return Unavailable(self.name, "it closed the stream before its reply", Code.TRANSPORT_CLOSED)
 
-    def _single(self, status: int, kind: bytes, text: bytes, id_: bytes) -> Message:
+    def _single(self, status: int, kind: bytes, text: bytes | bytearray, id_: bytes) -> Message:
         if not kind.startswith(b"application/json"):
             raise self._refused(status, text)
         try:
@@ -216,10 +219,10 @@ class HttpWire:
             raise self._refused(status, text)  # it is about who asks, or the URL, whatever its body says
         return message
 
-    def _refused(self, status: int, text: bytes) -> Unavailable:
+    def _refused(self, status: int, text: bytes | bytearray) -> Unavailable:
         if 200 <= status < 300:
             return Unavailable(self.name, f"it sent no reply (HTTP {status})", Code.PROTOCOL_ERROR)
-        return refused(self.name, status, text)
+        return refused(self.name, status, bytes(text))
 
     # --- streams that are taken up, and the one that stands
 

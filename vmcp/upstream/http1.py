@@ -5,6 +5,7 @@ nobody who comes late can touch a connection which already serves somebody else.
 """
 
 import asyncio
+import functools
 from math import inf
 from typing import Protocol, cast
 
@@ -12,11 +13,13 @@ from vmcp.config.timeouts import Timeouts
 from vmcp.errors import Code, McpError, Overdue, Unavailable, VmcpError, WireError
 from vmcp.upstream.dial import keep_alive
 from vmcp.upstream.faults import CutOff, Dropped, UnsentUnavailable
+from vmcp.upstream.filling import Filling
 from vmcp.upstream.framing import Framer
 from vmcp.upstream.response import Response
+from vmcp.upstream.room import LARGE, STEP, room
 from vmcp.upstream.span import Limit, whole
 
-HIGH_WATER = 256 << 10
+HIGH_WATER = LARGE
 DRAIN_BYTES = 64 << 10
 DRAIN_SECONDS = 0.25
 _DRAINING = "draining"
@@ -161,16 +164,19 @@ class Connection(asyncio.Protocol):
         """The end of the whole is another one now; the timer looks when it rings."""
         self._total_at, self._whole = at, limit
 
-    def expect_more(self) -> None:
+    def expect_more(self, response: Response) -> None:
         """The reader of a stream waits for its next piece."""
-        if self._response is not None and not self._response.lasting:
+        if self._response is not None and not response.lasting:
             self._await(_IDLE_STREAM, self._limits.idle_stream)
+            if response.taken > LARGE:
+                self._ask_for_room(response, response.taken)
 
     def expect_rest(self, response: Response) -> None:
         """The reader waits for the whole body: its size and the total time limit it."""
         self._phase_at = inf
         self._limit(response)
-        self.resume()
+        if self._paused and self._response is response:
+            self._ask_for_room(response, response.size)
 
     def drain(self, response: Response) -> None:
         """Nobody reads on; see whether the end is near."""
@@ -208,11 +214,62 @@ class Connection(asyncio.Protocol):
         self._phase_at = inf  # something came in time: until the reader waits again only the total counts
         if response.whole:
             self._limit(response)
+            if response.size > LARGE and self._response is response:
+                self._ask_for_room(response, response.size)
         elif self._framer.headed:
-            if response.size > HIGH_WATER and not self._paused and self.transport is not None:
-                self._paused = True
-                self.transport.pause_reading()
+            if response.size > HIGH_WATER:
+                self._pause()
             response.wake()
+
+    def _ask_for_room(self, response: Response, size: int) -> None:
+        """What is large is read on when there is room for it, and so much more as is sure to come."""
+        if size <= response.granted:
+            return
+        response.room = found = response.room or room()
+        response.granted = wanted = min(_length(response) or size + STEP, self._owner.max_response)
+        if found.ask(response, wanted, functools.partial(self._enter, response)):
+            self._enter(response)
+        else:
+            self._phase_at = inf  # it is not the backend's fault
+            self._pause()
+
+    def _enter(self, response: Response) -> None:
+        """There is room for it."""
+        if self._response is response:
+            length = _length(response)
+            if response.whole and response.size < length <= self._owner.max_response:
+                self._fill(response, length)
+            elif not response.whole:
+                self._await(_IDLE_STREAM, self._limits.idle_stream)
+            self.resume()
+
+    def _fill(self, response: Response, length: int) -> None:
+        """Let the rest of it come to where it stays."""
+        body = bytearray(length)  # which nobody changes any more when it is whole: messages are views of it
+        rest = memoryview(body)
+        for part in response.parts:
+            rest[: len(part)] = part
+            rest = rest[len(part) :]
+        response.parts, response.size = [body], length
+        self._hand_to(Filling(self, rest))
+
+    def filled(self) -> None:
+        """A body has come that way, to its end."""
+        self._hand_to(self)
+        self._framer.ended_beside()
+        if self._response is not None:
+            self._finish(self._response)
+
+    def _hand_to(self, protocol: asyncio.BaseProtocol) -> None:
+        if self.transport is not None:
+            self._pause()  # a transport looks at its protocol when it begins to read
+            self.transport.set_protocol(protocol)
+            self.resume()
+
+    def _pause(self) -> None:
+        if not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pause_reading()
 
     def _limit(self, response: Response) -> None:
         if response.size > self._owner.max_response and self._response is response:
@@ -298,3 +355,8 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         if self._response is not None and fault is not None:
             self.break_off(self._response, fault)
+
+
+def _length(response: Response) -> int:
+    """The size of its body, if it says so; the parser has let it pass, so it is a number."""
+    return int(response.header(b"content-length") or 0)

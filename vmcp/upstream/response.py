@@ -9,6 +9,7 @@ from typing import Protocol
 
 from vmcp.errors import VmcpError, WireError
 from vmcp.upstream.framing import Message
+from vmcp.upstream.room import Room
 from vmcp.upstream.span import Limit
 
 
@@ -17,7 +18,7 @@ class Carrier(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    def expect_more(self) -> None:
+    def expect_more(self, response: "Response") -> None:
         """The reader of a stream waits for its next piece."""
 
     def expect_rest(self, response: "Response") -> None:
@@ -42,7 +43,7 @@ class Response(Message):
     It has one reader, who must ``read`` it, exhaust ``chunks``, ``release`` or close it; the total deadline ends it anyhow.
     """
 
-    __slots__ = ("_connection", "done", "fault", "waiter", "whole")
+    __slots__ = ("_connection", "done", "fault", "granted", "room", "taken", "waiter", "whole")
     lasting = False
 
     def __init__(self, connection: Carrier, waiter: "asyncio.Future[None]") -> None:
@@ -51,6 +52,11 @@ class Response(Message):
         self.waiter: asyncio.Future[None] | None = waiter
         self.done = False
         self.whole = False
+        self.room: Room | None = None
+        """Where it has asked for room, as it is large; ``granted`` is how much it asked for."""
+        self.granted = 0
+        self.taken = 0
+        """Bytes that its reader has taken and not done with."""
         self.fault: VmcpError | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -62,17 +68,25 @@ class Response(Message):
 
     async def read(self) -> bytes:
         """The whole body, at most ``max_response``. Does not suspend if it is here already."""
+        text = bytes(await self.body())
+        self.parts = [text]
+        return text
+
+    async def body(self) -> bytes | bytearray:
+        """The same, once, without a copy and not to be changed: an idle connection would keep what it brought last."""
         connection = self._connection
         if connection is not None:
             self.whole = True
             connection.expect_rest(self)
-            while not self.done:
-                await self._progress(connection)
+            try:
+                while not self.done:
+                    await self._progress(connection)
+            finally:
+                self.digested()
         if self.fault is not None:
             raise self.fault
-        if len(self.parts) > 1:
-            self.parts = [b"".join(self.parts)]
-        return bytes(self.parts[0]) if self.parts else b""
+        parts, self.parts = self.parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, with back-pressure. Who stops before its end closes the response, or releases it."""
@@ -85,7 +99,7 @@ class Response(Message):
                 elif (connection := self._connection) is None:
                     return
                 else:
-                    connection.expect_more()
+                    connection.expect_more(self)
                     await self._progress(connection)
         finally:
             self.close()
@@ -112,6 +126,15 @@ class Response(Message):
     def part(self) -> None:
         """The connection has no more to do with it."""
         self._connection = None
+        if self.room is not None and not self.whole:
+            self.digested()
+
+    def digested(self) -> None:
+        """What its reader has taken is messages now, which are passed on before anybody else has their room."""
+        self.taken = 0
+        if self.room is not None:
+            asyncio.get_running_loop().call_soon(self.room.leave, self)
+            self.room, self.granted = None, 0
 
     def wake(self) -> None:
         """Let the reader look again."""
@@ -123,6 +146,7 @@ class Response(Message):
 
     def _taken(self) -> bytes:
         data = b"".join(self.parts)
+        self.taken += len(data)
         self.parts, self.size = [], 0
         if self._connection is not None:
             self._connection.resume()

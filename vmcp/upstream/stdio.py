@@ -23,6 +23,7 @@ from vmcp.upstream.child import Child, Refused
 from vmcp.upstream.complaints import Complaints, Pace
 from vmcp.upstream.inbox import Inbox, printable
 from vmcp.upstream.places import Place, places
+from vmcp.upstream.room import LARGE, STEP, Room, room
 from vmcp.upstream.wire import Headers
 
 log = logging.getLogger("vmcp.upstream.stdio")
@@ -86,6 +87,8 @@ class StdioWire(Inbox):
         self._silent = True
         self._closing = False
         self._ending: asyncio.TimerHandle | None = None
+        self._room: Room | None = None
+        self._granted = 0
 
     async def start(self, program: Program, place: Place) -> None:
         """Start the child in its place, which is given back when nothing of it is left. Raises ``Refused``."""
@@ -115,12 +118,33 @@ class StdioWire(Inbox):
         try:
             for text in self._cutter.feed(data):
                 self._take(text)
+            if self._room is not None or self._cutter.pending > LARGE:
+                self._ask_for_room(self._cutter.pending)
         except WireError as broken:
             self._cutter.clear()
             log.error(
                 "what it wrote is no message, the process is ended", extra={"backend": self.name, "why": str(broken)}
             )
             self._kill()
+
+    def _ask_for_room(self, pending: int) -> None:
+        """A large message is read on when there is room for it; all that the child says has to wait behind it."""
+        if pending <= LARGE:
+            self._leave_room()
+        elif pending > self._granted:
+            self._room = self._room or room()
+            self._granted = pending + STEP
+            if not self._room.ask(self, self._granted, self._read_on) and self._child is not None:
+                self._child.pause(1)
+
+    def _read_on(self) -> None:
+        if self._child is not None:
+            self._child.resume(1)
+
+    def _leave_room(self) -> None:
+        if self._room is not None:
+            self._loop.call_soon(self._room.leave, self)  # when the message has been passed on
+            self._room, self._granted = None, 0
 
     def pipe_connection_lost(self, fd: int) -> None:
         """The child closed a stream; its last line needs no end. Without its stdout nothing can come any more."""
@@ -154,6 +178,7 @@ class StdioWire(Inbox):
     def _end(self) -> None:
         if self._ending is not None:
             self._ending.cancel()
+        self._leave_room()
         if not (self._ended or self._closing):
             log.info("process ended", extra={"backend": self.name, "why": self.obituary(), **self.facts()})
         super()._end()

@@ -1,7 +1,8 @@
 """OAuth towards one backend: whose login serves whom, how one comes about, and how it stays.
 
-The rule: a login is found by backend and principal and by nothing else; a renewed one is stored before it is used, so that a
-refresh token is never shown twice; where there is none, nothing is sent and its user is told where to consent.
+The rule: a login is found by backend and principal and by nothing else; one process at a time renews it, and stores it before
+it is used, so that a refresh token is never shown twice. Where there is none, nothing is sent and its user is told where to
+consent.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from vmcp.config.values import Text
 from vmcp.egress.fetch import Fetcher
 from vmcp.errors import Code, ConsentRequired, Unavailable, VmcpError
 from vmcp.state.vault import Owner, Vault, VaultError
+from vmcp.upstream.credentials.alone import alone
 from vmcp.upstream.credentials.desk import Desk, Invitation, Journey
 from vmcp.upstream.credentials.grants import claims_of
 from vmcp.upstream.credentials.logins import Login, Logins, Refused
@@ -104,7 +106,11 @@ class Consent:
         owner = Owner(self.name, who.principal)
         login = await self._kept(owner)
         if login is not None and not self._good(who, login):
-            login = await self._renewed(owner, login)
+            async with alone(self._vault, self.name, owner):
+                # Whoever had it to himself before us may have renewed it, or ended it.
+                login = await self._kept(owner)
+                if login is not None and not self._good(who, login):
+                    login = await self._renewed(owner, login)
         if login is None:
             raise await self.asks(who)
         self._spent.pop(who.principal, None)
@@ -192,7 +198,8 @@ class Consent:
         """Forget the login of ``who``, and tell its server; whether there was one."""
         login = await self.login_of(who)
         self._tokens.forget(who.principal)
-        gone = await self._drop(Owner(self.name, who.principal))
+        async with alone(self._vault, self.name, Owner(self.name, who.principal)):
+            gone = await self._drop(Owner(self.name, who.principal))
         if login is not None:
             await self._logins.revoke(login)
         return gone
@@ -255,7 +262,8 @@ class Consent:
         claims = claims_of(login.access)
         if claims.get("iss") == who.issuer and claims.get("sub") != who.subject:
             raise self._failed("somebody else logged in than was invited")
-        await self._keep(Owner(self.name, who.principal), login)
+        async with alone(self._vault, self.name, Owner(self.name, who.principal)):
+            await self._keep(Owner(self.name, who.principal), login)
         self._tokens.forget(who.principal)
         self._spent.pop(who.principal, None)
         log.info("logged in", extra={"backend": self.name, "issuer": login.issuer})

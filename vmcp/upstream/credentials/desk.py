@@ -46,9 +46,10 @@ class Journey:
 
 
 class Desk:
-    """Mutable: it owns the invitations and journeys of one backend."""
+    """Mutable: it owns the invitations and journeys of one backend. ``mark`` has ids say in which process they are known."""
 
     def __init__(self, now: Callable[[], float]) -> None:
+        self.mark: Callable[[str], str] = str
         self._now = now
         self._invited: OrderedDict[str, Invitation] = OrderedDict()
         self._latest: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -63,7 +64,7 @@ class Desk:
         known = self._invited.get(self._latest.get(wish, ""))
         if known is not None and known.until > now + VALID / 2:
             return known
-        fresh = Invitation(secrets.token_urlsafe(32), who, scopes, now + VALID)
+        fresh = Invitation(self.mark(secrets.token_urlsafe(32)), who, scopes, now + VALID)
         self._invited[fresh.id] = fresh
         self._latest[wish] = fresh.id
         while len(self._invited) > MOST or next(iter(self._invited.values())).until <= now:
@@ -78,7 +79,7 @@ class Desk:
     def left(self, journey: Journey) -> str:
         """Somebody leaves: his invitation is used up. The ``state`` that he brings back."""
         self._withdraw(journey.invitation)
-        state = secrets.token_urlsafe(32)
+        state = self.mark(secrets.token_urlsafe(32))
         self._away[state] = journey
         while len(self._away) > MOST:
             self._away.popitem(last=False)

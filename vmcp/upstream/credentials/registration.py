@@ -17,6 +17,7 @@ from vmcp.config.urls import is_loopback
 from vmcp.egress.fetch import Fetcher
 from vmcp.errors import Code, Unavailable, VmcpError
 from vmcp.state.vault import Owner, Vault, VaultError
+from vmcp.upstream.credentials.alone import alone
 from vmcp.upstream.credentials.logins import Client
 from vmcp.upstream.credentials.servers import Server
 
@@ -70,7 +71,8 @@ class Registration:
             return Client(self._auth.base + DOCUMENT)
         async with self._one:  # whoever comes second takes what the first one registered
             try:
-                return await self._registered(server, redirect, exempt=exempt)
+                async with alone(self._vault, self._name, _owner(server.issuer, redirect)):
+                    return await self._registered(server, redirect, exempt=exempt)
             except VaultError as error:
                 raise Unavailable(self._name, f"no login is possible: {error}", Code.CONFIGURATION_ERROR) from None
 
