@@ -23,6 +23,7 @@ from vmcp.protocol.questions import ELICIT, ROOTS, SAMPLE, Question
 from vmcp.protocol.revisions import MODERN, Revision
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import Route
+from vmcp.state.crew import Common, Crew
 from vmcp.state.ticket import Seal
 from vmcp.tasks import Nest
 from vmcp.upstream.ask import Asker, Outgoing
@@ -80,12 +81,12 @@ class Inline:
 class World:
     """Backends behind rounds, and a clock."""
 
-    def __init__(self, nest: Nest, *backends: Backend) -> None:
+    def __init__(self, nest: Nest, *backends: Backend, crew: Crew | None = None) -> None:
         self.now = 1000.0
-        self.seal = Seal()
+        self.seal = Seal(None if crew is None else crew.common.key)
         self.parking = Parking(nest)
         self.backends: Any = {backend.spec.name: backend for backend in backends}
-        self.rounds = Rounds(self.backends, self.seal, self.parking, lambda: self.now)
+        self.rounds = Rounds(self.backends, self.seal, self.parking, lambda: self.now, crew)
 
     async def send(self, call: Call, backend: str = "b") -> Any:
         route = Route(Kind.TOOL, "t", backend, "original", b"", b"")
@@ -365,6 +366,31 @@ async def test_a_question_in_the_middle_waits_for_the_retry_and_the_call_runs_on
     for late in (outcome, again):
         with pytest.raises(McpError, match="not valid"):
             await world.send(retry(late, responses={"q1": YES, "q2": YES}))
+
+
+async def test_of_several_workers_the_state_of_a_call_that_waits_says_which_has_it(nest: Nest) -> None:
+    common = Common(())
+    waiting = inline(question(ELICIT, PAGE))
+    one, other = (World(nest, Backend(waiting, OLD), crew=Crew(common, index)) for index in range(2))
+    outcome = await one.send(call())
+    marked = state(outcome)
+    assert marked.startswith("0.")
+    for forged in (marked, f"1{marked[1:]}"):
+        with pytest.raises(McpError, match="not valid"):
+            await other.send(retry(outcome, state=forged))
+    assert isinstance(await one.send(retry(outcome)), Complete)
+
+
+@pytest.mark.parametrize(("given", "marked"), [({}, False), ({"requestState": "known to one child"}, True)])
+async def test_any_worker_goes_on_with_a_call_that_waits_nowhere(
+    given: dict[str, str], marked: bool, nest: Nest
+) -> None:
+    common = Common(())
+    backend = Backend(by_result({"inputRequests": WHO, **given}))
+    one, other = (World(nest, backend, crew=Crew(common, index)) for index in range(2))
+    outcome = await one.send(call())
+    assert ("." in state(outcome)) is marked, "but the state of a backend may be known to the worker's own child alone"
+    assert isinstance(await other.send(retry(outcome)), Complete)
 
 
 async def test_an_answer_reaches_an_older_backend_in_its_own_words(nest: Nest) -> None:

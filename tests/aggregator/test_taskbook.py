@@ -7,6 +7,7 @@ from tests.middleware.calls import call
 from vmcp.aggregator.taskbook import _PURPOSE, Taskbook
 from vmcp.call import Call, Identity, Peer
 from vmcp.protocol.revisions import Revision
+from vmcp.state.crew import Common, Crew
 from vmcp.state.ticket import Seal
 
 
@@ -25,6 +26,17 @@ def test_a_name_opens_for_its_principal_in_any_session() -> None:
     assert "t/1" not in name
     assert book.name(of(), "b", "t/1") == name
     assert book.open(of(), name) == book.open(of(session="s2"), name) == ("b", "t/1")
+
+
+def test_of_several_workers_a_name_says_which_made_it_and_opens_at_all() -> None:
+    common = Common(())
+    one, other = (Taskbook(Seal(common.key), crew=Crew(common, index)) for index in range(2))
+    name = other.name(of(), "b", "1")
+    assert name.startswith("1.")
+    for book in (one, other, Taskbook(Seal(common.key))):
+        assert book.open(of(), name) == book.open(of(), name[2:]) == ("b", "1")
+        assert book.open(of("you"), name) is None
+        assert book.open(of(), f"1.{name}") is None
 
 
 def test_a_name_opens_for_nobody_else() -> None:

@@ -4,7 +4,7 @@ The rule: names, states and numbers are told, never where a server is, what it i
 whom the operator lets near: everybody who reaches a listener of this machine alone.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
 from vmcp.aggregator import listing
@@ -42,10 +42,20 @@ class Server(Protocol):
         """The revision that was agreed."""
 
 
+class Elsewhere(Protocol):
+    """The other workers of this vmcp."""
+
+    async def numbers(self, own: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What all have counted, ``own`` too."""
+
+    async def clear(self, backends: Collection[str], pattern: str) -> int:
+        """Have them forget results; how many those were."""
+
+
 class Introspection:
     """``may``: whether callers may use it at all. ``shelf`` is where results are kept, if they are.
 
-    ``impaired``: whether the house itself is not quite well, whatever its servers are.
+    ``impaired``: whether the house itself is not quite well, whatever its servers are. ``elsewhere``: the other workers, if any.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class Introspection:
         may: bool,
         impaired: Callable[[], bool] = lambda: False,
         statistics: Statistics = lambda _: {},
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._servers = servers
         self._numbers = numbers
@@ -64,6 +75,7 @@ class Introspection:
         self._may = may
         self._impaired = impaired
         self._statistics = statistics
+        self._elsewhere = elsewhere
 
     @property
     def methods(self) -> Mapping[str, Answering]:
@@ -127,7 +139,9 @@ class Introspection:
         pattern = call.tree.get("pattern", "*")
         if not isinstance(pattern, str):
             raise McpError(Code.INVALID_PARAMS, "Invalid params: 'pattern' must be a string")
-        return {"cleared": await self._shelf.clear(call.face.backends, pattern) if self._shelf is not None else 0}
+        cleared = await self._shelf.clear(call.face.backends, pattern) if self._shelf is not None else 0
+        others = await self._elsewhere.clear(call.face.backends, pattern) if self._elsewhere is not None else 0
+        return {"cleared": cleared + others}
 
     async def _metrics(self, call: Call) -> dict[str, Any]:
         states = [server.status.state for server in self._servers.values()]
@@ -137,7 +151,9 @@ class Introspection:
             if self._shelf is not None
             else {"vmcp_cache_size": 0, "vmcp_requests_cached_total": 0}
         )
-        return {"metrics": {**self._numbers(), **servers, **kept}, **self._how(call)}
+        told: Mapping[str, Any] = {**self._numbers(), **servers, **kept}
+        whole = await self._elsewhere.numbers(told) if self._elsewhere is not None else told
+        return {"metrics": whole, **self._how(call)}
 
     def _how(self, call: Call) -> dict[str, Any]:
         """How each method and each server of this group does, if that is counted."""

@@ -13,7 +13,7 @@ from vmcp.config.globs import Globs, globs
 from vmcp.config.limits import Bucket, Limited, RateLimits
 from vmcp.errors import Throttled
 from vmcp.routing.table import Route
-from vmcp.state.buckets import Buckets, Rate
+from vmcp.state.buckets import Rate, Takes
 from vmcp.upstream.ask import Outgoing
 
 FREE: Final = frozenset({"tasks/cancel"})
@@ -55,7 +55,7 @@ class Meter:
 class Metered:
     """``ways`` for those who have not asked too often. See ``Ways``."""
 
-    def __init__(self, ways: Ways, meter: Meter, buckets: Buckets) -> None:
+    def __init__(self, ways: Ways, meter: Meter, buckets: Takes) -> None:
         self._ways = ways
         self._meter = meter
         self._buckets = buckets

@@ -20,6 +20,7 @@ from vmcp.protocol.jsonrpc import NONE
 from vmcp.protocol.questions import Question
 from vmcp.protocol.revisions import LATEST_HANDSHAKE, Revision
 from vmcp.routing.table import Route
+from vmcp.state.crew import Crew, unmarked
 from vmcp.state.ticket import Seal, Ticket, issue, redeem
 from vmcp.upstream import sending
 from vmcp.upstream.ask import Asker, Outgoing
@@ -57,11 +58,19 @@ class Lot(Protocol):
 class Rounds:
     """Calls over ``backends``. ``now`` is wall-clock time, as the tickets may be another process's under the same key."""
 
-    def __init__(self, backends: Mapping[str, Answerer], seal: Seal, parking: Lot, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        backends: Mapping[str, Answerer],
+        seal: Seal,
+        parking: Lot,
+        now: Callable[[], float],
+        crew: Crew | None = None,
+    ) -> None:
         self._backends = backends
         self._seal = seal
         self._parking = parking
         self._now = now
+        self._crew = crew
 
     async def send(self, call: Call, route: Route, outgoing: Outgoing) -> Outcome:
         """Ask the backend of ``route``. Its result, or what it wants to know first. Raises ``McpError``."""
@@ -103,13 +112,17 @@ class Rounds:
         return Ticket(backend.spec.name, False, "", "", call.principal, digest(call), self._now() + VALID)
 
     def _hand_out(self, told: dict[str, Raw], ticket: Ticket) -> InputRequired:
-        return InputRequired({**told, questions.STATE: Raw(jsonrpc.encode(issue(self._seal, ticket)))})
+        text = issue(self._seal, ticket)
+        if self._crew is not None and (ticket.parked or ticket.had_state):
+            # The others can open it. But the call waits here, or the state is that of a process of the backend's that is ours.
+            text = self._crew.mark(text)
+        return InputRequired({**told, questions.STATE: Raw(jsonrpc.encode(text))})
 
     def _redeem(self, call: Call, backend: Answerer, answers: Answers) -> Ticket | None:
         """The ticket that came with the answers; none when none came. Raises the same for all that is wrong with one."""
         if answers.state is None:
             return None
-        ticket = redeem(self._seal, answers.state, call.principal, digest(call), self._now())
+        ticket = redeem(self._seal, unmarked(answers.state), call.principal, digest(call), self._now())
         if ticket is None or ticket.backend != backend.spec.name:
             raise _stale()
         return ticket

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from vmcp.call import Call
 from vmcp.protocol import tasks
+from vmcp.state.crew import Crew, unmarked
 from vmcp.state.ticket import Seal
 
 REMEMBERED: Final = 10_000
@@ -40,8 +41,9 @@ class Whose(msgspec.Struct, frozen=True):
 class Taskbook:
     """Mutable; the oldest names are forgotten first, which takes nothing from who has one but its place in a list."""
 
-    def __init__(self, seal: Seal, remembered: int = REMEMBERED) -> None:
+    def __init__(self, seal: Seal, remembered: int = REMEMBERED, crew: Crew | None = None) -> None:
         self._seal = seal
+        self._crew = crew
         self._remembered = remembered
         self._names: dict[tuple[str, str, Whose], str] = {}
         self._known: dict[tuple[str, str], dict[Whose, str]] = {}
@@ -53,11 +55,16 @@ class Taskbook:
         found = self._names.get(key)
         if found is None:
             text = _encode(_Sealed(backend, inner, whose.principal, whose.group))
-            found = self._names[key] = self._seal.wrap(text, _PURPOSE)
+            found = self._names[key] = self._sealed(text)
             self._known.setdefault((backend, inner), {})[whose] = found
             if len(self._names) > self._remembered:
                 self._forget(next(iter(self._names)))
         return found
+
+    def _sealed(self, text: bytes) -> str:
+        """It says which worker has the connection on which the task was made: a child of another knows nothing of it."""
+        name = self._seal.wrap(text, _PURPOSE)
+        return self._crew.mark(name) if self._crew is not None else name
 
     def _forget(self, key: tuple[str, str, Whose]) -> None:
         del self._names[key]
@@ -69,7 +76,7 @@ class Taskbook:
 
     def open(self, call: Call, name: str) -> tuple[str, str] | None:
         """The backend and the inner id of a task; None when the caller has none of this name."""
-        text = self._seal.unwrap(name, _PURPOSE)
+        text = self._seal.unwrap(unmarked(name), _PURPOSE)
         if text is None:
             return None
         try:
