@@ -1,7 +1,8 @@
 """What is done before anything else: where vmcp is one file with its own Python in it, and where it is the first process.
 
 A frozen vmcp in one file is two processes: an outer one, which unpacks it into a temporary folder and which everybody knows, and
-the inner one, which is vmcp. What was set for the inner one's loader is no business of the processes that it starts.
+the inner one, which is vmcp (of several workers the one that keeps them: these are below it). What was set for the inner
+one's loader is no business of the processes that it starts.
 
 The rule: the standard library alone, little of it, and nothing of vmcp: every command begins here.
 """

@@ -3,10 +3,14 @@
 Rule: it is the backend that counts how often it was asked.
 """
 
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.config.samples import config
 from tests.server.clients import Door
 from tests.server.peers import Asked, Json, Notify, Server, house, said, text, tool, until
 from tests.server.test_personas import Dressed
@@ -15,7 +19,10 @@ from vmcp.config.globs import globs
 from vmcp.config.limits import Bucket, RateLimits
 from vmcp.config.personas import Persona
 from vmcp.protocol.revisions import LATEST_HANDSHAKE, MODERN, Revision
+from vmcp.server.holdings import Holdings
+from vmcp.state.crew import Common, Crew
 from vmcp.state.disk import NoRoom
+from vmcp.tasks import Nest
 
 KEPT = CacheSpec(tools=((globs(["look*"]), False, 60.0),))
 READ = {"uri": "r://1"}
@@ -100,3 +107,15 @@ async def test_a_disk_that_cannot_be_used_is_told_at_the_start(monkeypatch: pyte
     with pytest.raises(NoRoom, match=r"cache\.disk\.path"):
         async with house(monkeypatch, {"b": server()}, cache=CacheSpec(disk=DiskSpec("/proc/nowhere"))):
             raise AssertionError
+
+
+async def test_of_several_workers_each_has_its_part_of_the_disk(tmp_path: Path) -> None:
+    common, spec = Common.of(4), CacheSpec(disk=DiskSpec(str(tmp_path), 4000))
+    made = replace(config("name: x\nbackends: [{name: b, url: 'https://a.example.com/mcp'}]\n"), cache=spec)
+    async with Nest("test") as nest, AsyncExitStack() as stack:
+        for crew, most in ((None, 4000), (Crew(common, 1), 1000)):
+            shelf = Holdings(None, nest, {}, None, crew).shelf(made, stack)  # type: ignore[arg-type]
+            assert shelf is not None
+            assert shelf._disk is not None
+            assert shelf._disk._most == most
+    common.close()

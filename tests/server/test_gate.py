@@ -27,10 +27,11 @@ from vmcp.config.values import SecretRef
 from vmcp.errors import Code
 from vmcp.middleware.auth import ANONYMOUS, Unproven
 from vmcp.server.asgi import Refused
-from vmcp.server.attempts import BURST, EACH, Attempts
+from vmcp.server.attempts import BURST, EACH, Attempts, SharedAttempts
 from vmcp.server.entrance import NoEntrance, Proofs, entrance
 from vmcp.server.gate import OS_ISSUER, Gate, system_user
 from vmcp.server.metadata import Metadata
+from vmcp.state.crew import Common
 from vmcp.tasks import Nest
 
 Json = dict[str, Any]
@@ -121,6 +122,16 @@ async def test_a_key_counts_in_both_headers(monkeypatch: pytest.MonkeyPatch, nam
         assert (await made.ask("tools/list", {name: value} | session)).status_code == 200
 
 
+async def test_two_credentials_are_refused_although_each_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = [("authorization", "Bearer key-of-ada"), ("x-api-key", "key-of-ada")]
+    async with site(monkeypatch, LOCAL) as made:
+        for fields in (pair, pair[::-1]):
+            body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+            answer = await made.http.post(made.url + "/mcp", json=body, headers=[*BOTH.items(), *fields])
+            assert answer.status_code == 400
+            assert 'error="invalid_request"' in answer.headers["www-authenticate"]
+
+
 @pytest.mark.parametrize("verb", ["POST", "GET", "DELETE"])
 async def test_a_session_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     async with site(monkeypatch, LOCAL) as made:
@@ -178,7 +189,18 @@ class TestOneCredential:
             assert b'error="invalid_request"' in refused.headers[0][1]
 
     @pytest.mark.parametrize(
-        "value", [b"", b"Bearer", b"Bearer ", b"Bearer  x", b"Bearer a b", b"Bearer a,b", b"Bearer \xff", b"key-of-ada"]
+        "value",
+        [
+            b"",
+            b"Bearer",
+            b"Bearer ",
+            b"Bearer  x",
+            b"Bearer a b",
+            b"Bearer a,b",
+            b"Bearer \xff",
+            b"key-of-ada",
+            b"Secret key-of-ada",
+        ],
     )
     async def test_what_is_no_bearer_token_is_refused(self, value: bytes) -> None:
         assert (await self.refused((b"authorization", value))).status == 401
@@ -234,6 +256,38 @@ class TestAttempts:
         now[0] += EACH
         assert gate.known(right, guesser) is not None
 
+    async def test_what_one_worker_has_seen_of_a_guesser_the_others_know_too(self) -> None:
+        common, now = Common(()), [0.0]
+        one, other = (Gate(_Keys(), nobody=None, attempts=SharedAttempts(common, lambda: now[0])) for _ in range(2))
+        wrong, right = [(b"authorization", b"Bearer wrong")], [(b"authorization", b"Bearer right")]
+        guesser, neighbour = ("192.0.2.1", 1), ("192.0.2.2", 1)
+        assert one.known([(b"authorization", b"Bearer also-right")], guesser) is not None
+        for number in range(BURST):
+            with pytest.raises(Refused) as refused:
+                await (one if number % 2 else other).admit(wrong, "/mcp", guesser)
+            assert refused.value.status == 401
+        for gate in (one, other):
+            assert gate.known(right, guesser) is None
+            with pytest.raises(Refused) as refused:
+                await gate.admit(right, "/mcp", guesser)
+            assert (refused.value.status, refused.value.headers) == (429, [(b"retry-after", b"3")])
+            assert gate.known([(b"authorization", b"Bearer also-right")], guesser) is not None
+            assert gate.known(right, neighbour) is not None
+        now[0] += EACH
+        assert other.known(right, guesser) is not None
+
+    def test_what_a_worker_knows_by_itself_is_bounded_and_the_others_do_not_forget(self) -> None:
+        common = Common(())
+        one, other = (SharedAttempts(common, lambda: 0.0) for _ in range(2))
+        one._most = 10
+        for number in range(100):
+            assert one.passes(f"192.0.2.{number}", "x")
+        assert len(one.right) == 10
+        for _ in range(BURST):
+            other.failed("192.0.2.1")
+        assert one.passes("192.0.2.1", "x")
+        assert not one.passes("192.0.2.1", "y")
+
     async def test_no_credential_is_no_guess(self) -> None:
         gate = Gate(_Keys(), nobody=None, attempts=Attempts(lambda: 0.0))
         for _ in range(BURST * 2):
@@ -250,8 +304,8 @@ class TestAttempts:
 
 
 class _Keys:
-    def known(self, token: str) -> Identity | None:
-        return Identity("i", "ada", proof=token) if token.endswith("right") else None
+    def known(self, token: bytes) -> Identity | None:
+        return Identity("i", "ada", proof=token.decode()) if token.endswith(b"right") else None
 
     async def verify(self, token: str) -> Identity:
         raise Unproven("no")

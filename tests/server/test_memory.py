@@ -1,5 +1,8 @@
 """How much memory there is and may be, as far as the system tells."""
 
+import ctypes
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,5 +35,29 @@ def test_a_container_that_has_less_counts(said: str | None, expected: int, tmp_p
     assert memory.budget(1000, (file, tmp_path / "none")) == expected
 
 
+def test_workers_share_what_a_container_has_and_each_may_have_what_is_configured(tmp_path: Path) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text("500\n")
+    assert memory.budget(1000, (file,), workers=2) == 250
+    assert memory.budget(100, (file,), workers=2) == 100
+
+
 def test_what_is_free_can_be_given_back() -> None:
     memory.give_back()
+
+
+def test_what_comes_and_goes_is_not_given_back_each_time() -> None:
+    script = """
+import resource
+from vmcp.server import memory
+memory.keep_some()
+def come_and_go():
+    for _ in range(200):
+        large = [bytes(1 << 20), bytes(1 << 20)]
+come_and_go()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+come_and_go()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout
+    assert not hasattr(ctypes.CDLL(None), "mallopt") or int(faults) < 2000

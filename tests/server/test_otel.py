@@ -24,6 +24,7 @@ from vmcp.protocol.revisions import LATEST_HANDSHAKE, MODERN, Revision
 from vmcp.server import otel, otlp
 from vmcp.server.otel import Exporting
 from vmcp.server.otlp import EVERY, interval
+from vmcp.state.crew import Common, Crew
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
@@ -254,6 +255,24 @@ def test_the_standard_variables_count_where_the_file_says_nothing(monkeypatch: p
     assert collected.headers[0]["x-tenant"] == "acme"
     (span,) = collected.spans
     assert attributes(span.attributes) == {"environment.REGION": "eu"}
+
+
+@pytest.mark.parametrize("given", ["", "service.instance.id=blue,team=a"])
+def test_each_worker_of_several_sends_by_a_name_of_its_own(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": given}
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", given)
+    common = Common.of(2)
+    try:
+        with collecting() as collected:
+            for index in range(2):
+                exporting = Exporting(spec(collected), {}, Measures(), environ, Crew(common, index))
+                assert exporting.tracer is not None
+                exporting.tracer.start("x").end()
+                exporting.close()
+        whole = "blue" if given else common.family.hex()
+        assert [each["service.instance.id"] for each in collected.resources] == [f"{whole}.0", f"{whole}.1"]
+    finally:
+        common.close()
 
 
 @pytest.mark.parametrize(

@@ -118,13 +118,12 @@ class Book:
 def test_a_note_of_the_audit_log_says_the_same_as_the_call(
     monkeypatch: pytest.MonkeyPatch, clock: Clock, who: Peer
 ) -> None:
-    monkeypatch.setattr("vmcp.middleware.audit.perf_counter", clock)
     recent, auditor = made(), Auditor(AuditSpec("log"), Book())
     trail = Trail(backend="a", upstream_seconds=0.2, trace="ab12")
     for what in (request(name="r" * 200), request("prompts/get"), request("ping"), request("made/up")):
         note = auditor.served(what, who, "/mcp", trail, 0.5, b'{"x":1}')
         assert note is not None
-        assert recent.noted(note)
+        assert recent.noted(note, clock.now)
         recent.add(what, who, "/mcp", trail, clock.now - 0.5, b'{"x":1}', None)
     told = [msgspec.structs.replace(each, number=0) for each in recent.exchanges()]
     assert told[::2] == told[1::2]
@@ -173,15 +172,18 @@ def test_rates_are_of_the_last_ten_seconds_and_by_both_ends(clock: Clock) -> Non
         ended(recent, clock, 0.02)
         ended(recent, clock, backend=None, result=None, why=Throttled("rule", "too often", 1.0))
     clock.now = 1020.0
-    now = recent.now()
+    now = recent.pace().now()
     assert (now.requests, now.errors, now.in_flight) == (2.0, 1.0, 4)
     assert now.p95 == pytest.approx(0.02, rel=0.05)
-    assert {name: each.requests for name, each in recent.backends().items()} == {"a": 1.0}
-    assert recent.endpoints()["/mcp"].requests == 2.0
-    assert {edge: each.errors for edge, each in recent.edges().items()} == {("/mcp", "a"): 0.0, ("/mcp", ""): 1.0}
-    last = recent.seconds()[-1]
+    assert {name: each.requests for name, each in recent.pace().backends().items()} == {"a": 1.0}
+    assert recent.pace().endpoints()["/mcp"].requests == 2.0
+    assert {edge: each.errors for edge, each in recent.pace().edges().items()} == {
+        ("/mcp", "a"): 0.0,
+        ("/mcp", ""): 1.0,
+    }
+    last = recent.pace().seconds()[-1]
     assert (last.requests, last.errors, last.backends, last.at) == (2, 1, {"a": (1, 0)}, 1_800_001_019.0)
-    assert recent.minutes()[-1].requests == 40
+    assert recent.pace().minutes()[-1].requests == 40
     assert recent.exchanges()[-1].outcome == "rate_limited"
 
 
@@ -258,4 +260,4 @@ def test_a_batch_that_spans_seconds_is_told_apart(clock: Clock) -> None:
         clock.now = 1000 + second
         ended(recent, clock)
     clock.now = 1003.0
-    assert [each.requests for each in recent.seconds()][-3:] == [1, 1, 1]
+    assert [each.requests for each in recent.pace().seconds()][-3:] == [1, 1, 1]

@@ -15,6 +15,7 @@ from vmcp.config.model import Limits
 from vmcp.errors import McpError
 from vmcp.protocol.revisions import Revision
 from vmcp.server.sessions import Session, Sessions
+from vmcp.state.crew import Common, Crew
 
 
 class Clock:
@@ -39,6 +40,15 @@ def test_an_id_is_long_and_never_the_same() -> None:
     assert len(ids) == 500
     assert min(map(len, ids)) >= 43
     assert all(id_.isascii() and id_.isprintable() and " " not in id_ for id_ in ids)
+
+
+def test_of_several_workers_an_id_says_whose_it_is() -> None:
+    sessions = Sessions(Limits(), Clock(), crew=Crew(Common(()), 7))
+    session = opened(sessions)
+    assert session.id.startswith("7.")
+    assert sessions.find(session.id, "/mcp", "o") is session
+    assert sessions.find(session.id[2:], "/mcp", "o") is None
+    assert sessions.find(f"6{session.id[1:]}", "/mcp", "o") is None
 
 
 @pytest.mark.parametrize(

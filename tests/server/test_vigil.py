@@ -15,6 +15,7 @@ from vmcp.config.model import Limits
 from vmcp.server import vigil as module
 from vmcp.server.load import Load
 from vmcp.server.vigil import TOO_MANY, TOO_MANY_HERE, Seat, Vigil
+from vmcp.upstream.room import room
 
 
 @dataclass
@@ -199,6 +200,24 @@ async def test_when_all_together_leave_too_much_unread_who_takes_nothing_for_lon
     assert not any(guest.transport.aborted for guest in guests), "all have a moment"
     passes(found, 1.0)
     assert [guest.transport.aborted for guest in guests] == [True, True, False, False], "and no more than must"
+
+
+async def test_who_takes_nothing_is_let_go_sooner_where_others_wait_for_room() -> None:
+    found = watch(unread_bytes=100_000, write_stall=1000.0)
+    guests = [Guest(), Guest()]
+    await entered(found, *guests)
+    for guest in guests:
+        guest.transport.size = 1_000
+        found.stalls(guest, 30_000)  # the transport keeps what it has of a message until the last byte is out
+    entered_later: list[bool] = []
+    assert room().used == 60_000
+    assert not room().ask(found, 30_000, lambda: entered_later.append(True))
+    passes(found, 1.0)
+    assert [guest.transport.aborted for guest in guests] == [True, False], "and no more than must"
+    assert entered_later == [True]
+    found.leave(guests[1])
+    room().leave(found)
+    assert room().used == 0
 
 
 async def test_what_is_short_of_memory_gives_some_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,13 @@ number of a new descriptor is the smallest that is free, so it says how many are
 """
 
 import asyncio
+import functools
 import logging
 import os
 import resource
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from vmcp.server.vigil import Vigil
 from vmcp.tasks import Nest
@@ -26,6 +27,13 @@ LOOK: Final = 0.25
 """Seconds between two looks whether there is room again."""
 
 
+class Gives(Protocol):
+    """Who may find a better place for a connection than here."""
+
+    def gives(self, descriptor: int, opening: int) -> bool:
+        """Whether it has; ``opening`` are those that were taken and are not counted yet."""
+
+
 class Acceptor:
     """Mutable. ``paused``: nobody is accepted. ``most`` is how many descriptors the process may have."""
 
@@ -33,15 +41,17 @@ class Acceptor:
         self,
         listening: socket.socket,
         vigil: Vigil,
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[..., asyncio.Protocol],
         nest: Nest,
         most: int | None = None,
+        relay: Gives | None = None,
     ) -> None:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if most is None else most
         self._listening = listening
         self._vigil = vigil
         self._protocol = protocol
         self._nest = nest
+        self._relay = relay
         self._reserve = max(LEAST, most // 20)
         self._mark = most - self._reserve
         self._loop = asyncio.get_running_loop()
@@ -75,16 +85,25 @@ class Acceptor:
                 self._pause(error.strerror)
                 return
             taken.setblocking(False)
-            self._opening.add(task := self._nest.start(self._open(taken), "connection"))
-            task.add_done_callback(self._opening.discard)
-            if taken.fileno() >= self._mark:
-                self._pause()
+            if self._relay is not None and self._relay.gives(taken.fileno(), len(self._opening)):
+                taken.close()
+                continue
+            self.take(taken)
+            if self.paused:
                 return
 
-    async def _open(self, taken: socket.socket) -> None:
+    def take(self, taken: socket.socket, first: bytes = b"") -> None:
+        """Make a connection of an open socket; ``first`` is what another worker has read of it."""
+        self._opening.add(task := self._nest.start(self._open(taken, first), "connection"))
+        task.add_done_callback(self._opening.discard)
+        if taken.fileno() >= self._mark and not self.paused:
+            self._pause()
+
+    async def _open(self, taken: socket.socket, first: bytes) -> None:
+        protocol = functools.partial(self._protocol, first=first) if first else self._protocol
         try:
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(self._protocol, taken)
+            await self._loop.connect_accepted_socket(protocol, taken)
         except OSError:
             taken.close()
 

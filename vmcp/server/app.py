@@ -5,8 +5,8 @@ where something is served, the gate decides who is calling before anything else 
 """
 
 import logging
-from collections.abc import Awaitable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Final, Literal, Protocol
 
 from vmcp.call import Identity
 from vmcp.config.model import Config
@@ -47,6 +47,7 @@ _READ = {
 _LEFT = ("authorization", "content-length", "connection", "accept-encoding", "accept-language")
 _READ |= {name.encode(): "" for name in _LEFT}
 _PARAM = b"mcp-param-"
+_UNKNOWN: Final[Literal[False]] = False
 LONGEST_AGENT = 256
 """Characters that are kept of what a client says that it is."""
 _ALIVE = {b"/livez", b"/healthz", b"/health", b"/ping"}
@@ -100,6 +101,7 @@ class App:
         """What is shown at ``/metrics``, if anything is."""
         self._paths = {path.encode(): path for path in house.table.faces}
         self._hosts: dict[str, bool] = {}
+        self._read: dict[bytes, str | None] = {**_READ, **dict.fromkeys(gate.names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI 3)."""
@@ -113,14 +115,15 @@ class App:
 
     def begin(self, scope: Scope, receive: Receive, send: Send, extra: list[Header]) -> Awaitable[None]:
         """Answer one HTTP request. Raises ``Refused``, at once or when it is awaited; ``extra`` then has what goes with it."""
-        headers = _headers(scope["headers"])
+        shown: list[Header] = []
+        headers = _headers(scope["headers"], self._read, shown)
         origin = scope.get(ORIGIN)
         if origin is not None:
             agent = headers.get("user-agent")
             if agent is not None:
                 origin.agent = agent[:LONGEST_AGENT]
         self._check(headers, extra)
-        return self._route(scope, headers, receive, send, extra)
+        return self._route(scope, headers, shown, receive, send, extra)
 
     def _check(self, headers: Mapping[str, str], extra: list[Header]) -> None:
         host = headers.get("host", "")
@@ -145,7 +148,13 @@ class App:
         return known
 
     def _route(
-        self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send, extra: list[Header]
+        self,
+        scope: Scope,
+        headers: Mapping[str, str],
+        shown: list[Header],
+        receive: Receive,
+        send: Send,
+        extra: list[Header],
     ) -> Awaitable[None]:
         raw = scope["raw_path"]
         path = self._paths.get(raw)
@@ -153,7 +162,7 @@ class App:
             return self._beside(scope, headers, receive, send, extra)
         if scope["method"] == "OPTIONS":
             return _preflight(headers, send, extra)
-        identity = self._gate.known(scope["headers"], scope.get("client"))
+        identity = self._gate.known(scope["headers"], scope.get("client"), shown)
         if identity is None:
             return self._asked(scope, headers, path, receive, send, extra)
         scope[IDENTITY] = visit.asking(identity, headers)
@@ -243,7 +252,7 @@ class App:
                 turn_away(refused)
 
         try:
-            read = _headers(headers)
+            read = _headers(headers, _READ, [])
             self._check(read, [])
             identity = self._gate.known(headers, client)
             if identity is not None:
@@ -277,15 +286,20 @@ class App:
             await _json(send, 200, {"status": "ok"}, extra)
 
 
-def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
-    """The headers that vmcp reads, as text. The listener has made the names lowercase."""
+def _headers(raw: Iterable[Header], read: Mapping[bytes, str | None], shown: list[Header]) -> dict[str, str]:
+    """The headers that vmcp reads, as text. The listener has made the names lowercase.
+
+    Those for which ``read`` has None show who it is: they are appended to ``shown``, as all headers are looked at once only.
+    """
     found: dict[str, str] = {}
     for name, value in raw:
-        known = _READ.get(name)
-        if known is None and name.startswith(_PARAM):
-            known = name.decode("latin-1")
+        known = read.get(name, _UNKNOWN)
         if known:
             found[known] = value.decode("latin-1").strip()
+        elif known is None:
+            shown.append((name, value))
+        elif known is _UNKNOWN and name.startswith(_PARAM):
+            found[name.decode("latin-1")] = value.decode("latin-1").strip()
     return found
 
 

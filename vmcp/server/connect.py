@@ -5,7 +5,6 @@ and nobody else's page can show ours in a frame. No page tells more than whose l
 """
 
 import asyncio
-import html
 import logging
 import re
 import secrets
@@ -14,10 +13,12 @@ from typing import Final, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 from vmcp.call import Identity
+from vmcp.config.markup import escaped
 from vmcp.config.oauth import CALLBACK
 from vmcp.errors import VmcpError
 from vmcp.protocol import jsonrpc
 from vmcp.server.asgi import AS_JSON, IDENTITY, WHY, Header, Receive, Refused, Scope, Send
+from vmcp.server.handover import Relay
 from vmcp.upstream.credentials.consent import START, Consent
 from vmcp.upstream.credentials.desk import VALID, Invitation, digest
 from vmcp.upstream.credentials.registration import DOCUMENT, document
@@ -69,8 +70,12 @@ class _Found(NamedTuple):
 class Connect:
     """Serves the pages for those of ``backends`` that have logins."""
 
-    def __init__(self, backends: Iterable[LogsIn]) -> None:
+    def __init__(self, backends: Iterable[LogsIn], relay: Relay | None = None) -> None:
         self._consents = tuple(each.consent for each in backends if each.consent is not None)
+        self._relay = relay
+        if relay is not None:
+            for consent in self._consents:
+                consent.desk.mark = relay.mark
         self._paths = {START.encode(): self._start, CALLBACK.encode(): self._back, DOCUMENT.encode(): self._client}
 
     def serves(self, raw_path: bytes) -> bool:
@@ -90,7 +95,10 @@ class Connect:
         if scope["method"] == "POST":
             await self._leave(scope, receive, send)
             return
-        found = self._invited(_fields(scope["query_string"]).get("invitation", ""))
+        id_ = _fields(scope["query_string"]).get("invitation", "")
+        if self._relay is not None and await self._relay.passes(scope, b"", id_):
+            return
+        found = self._invited(id_)
         if found is None:
             await _page(send, 404, "No such link", _said(_GONE))
             return
@@ -101,7 +109,10 @@ class Connect:
 
     async def _leave(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The button was pressed: in this very browser, on our own page."""
-        form = _fields(await _body(receive))
+        body = await _body(receive)
+        form = _fields(body)
+        if self._relay is not None and await self._relay.passes(scope, body, form.get("invitation")):
+            return
         found = self._invited(form.get("invitation", ""))
         if found is None:
             await _page(send, 404, "No such link", _said(_GONE))
@@ -125,6 +136,8 @@ class Connect:
     async def _back(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _fields(scope["query_string"])
         state = answer.get("state", "")
+        if self._relay is not None and await self._relay.passes(scope, b"", state):
+            return
         consent = next((each for each in self._consents if each.desk.awaits(state)), None)
         if scope["method"] == "HEAD" or consent is None:
             await _page(send, 403, "Not here", _said(_ELSEWHERE))
@@ -158,9 +171,9 @@ class Connect:
 
 def _question(found: _Found, browser: str) -> str:
     """What one agrees to. A link that somebody else sent gives him away here."""
-    who, name = html.escape(_who(found.invitation.who)), html.escape(found.consent.name)
+    who, name = escaped(_who(found.invitation.who)), escaped(found.consent.name)
     more = " ".join(found.invitation.scopes)
-    scopes = f"<p>It asks for more than before: {html.escape(more)}</p>" if more else ""
+    scopes = f"<p>It asks for more than before: {escaped(more)}</p>" if more else ""
     return (
         f"<p>vmcp will act at <b>{name}</b> for <b>{who}</b>, with the account that you log in with on the next page.</p>{scopes}"
         f"<p>If you are not {who}, or did not ask for this, close this page: somebody else would act with your account.</p>"
@@ -237,7 +250,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _said(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{escaped(text)}</p>"
 
 
 async def _failed(scope: Scope, send: Send, found: _Found, error: VmcpError) -> None:
@@ -247,6 +260,6 @@ async def _failed(scope: Scope, send: Send, found: _Found, error: VmcpError) -> 
 
 
 async def _page(send: Send, status: int, title: str, body: str, extra: Iterable[Header] = ()) -> None:
-    text = _HTML.format(title=html.escape(title), body=body).encode()
+    text = _HTML.format(title=escaped(title), body=body).encode()
     await send({"type": "http.response.start", "status": status, "headers": [*_PAGE, *extra]})
     await send({"type": "http.response.body", "body": text})

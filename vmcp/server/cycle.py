@@ -34,6 +34,8 @@ class Cycle(RequestResponseCycle):
     _begun: Any = None
     _news = False
     _waiter: "asyncio.Future[None] | None" = None
+    holds = 0
+    """Bytes of a large body, which the transport keeps until the last of them is out."""
 
     def __init__(  # uvicorn's makes an Event for each request, among other things that are not used here
         self,
@@ -151,6 +153,7 @@ class Cycle(RequestResponseCycle):
             parts.append(b"content-length: %d\r\n\r\n" % len(body))
             if self.scope["method"] != "HEAD":
                 if len(body) > LARGE:  # still one write, without one more copy
+                    self.holds = len(body)
                     self.transport.writelines([b"".join(parts), body])
                     return
                 parts.append(body)

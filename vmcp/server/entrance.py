@@ -18,9 +18,10 @@ from vmcp.errors import CannotStart, Unavailable
 from vmcp.middleware.auth import ANONYMOUS, Verifier
 from vmcp.middleware.local import LocalKeys
 from vmcp.server.address import Addresses
-from vmcp.server.attempts import Attempts
+from vmcp.server.attempts import Attempts, SharedAttempts
 from vmcp.server.gate import OS_ISSUER, Gate, system_user
 from vmcp.server.metadata import Metadata
+from vmcp.state.crew import Crew
 from vmcp.state.ticket import Seal
 from vmcp.state.vault import VaultError, seal_of
 from vmcp.tasks import Nest
@@ -31,8 +32,10 @@ class NoEntrance(CannotStart):
     """Nobody could be let in as configured."""
 
 
-def seal(config: Config) -> Seal:
-    """The seal of what clients bring back: with the keys of ``state.keys``, or one of its own. Raises ``NoEntrance``."""
+def seal(config: Config, crew: Crew | None = None) -> Seal:
+    """The seal of what clients bring back: with the keys of ``state.keys``, or one that ends with vmcp. Raises ``NoEntrance``."""
+    if crew is not None and config.state.keys is None:
+        return Seal(crew.common.key)
     try:
         return seal_of(config.state.keys)
     except VaultError as error:
@@ -45,9 +48,11 @@ class Proofs:
     It outlives a reload that says nothing new of it: keys that were fetched stay, and so do tokens that were verified.
     """
 
-    def __init__(self, incoming: Incoming, nest: Nest, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, incoming: Incoming, nest: Nest, environ: Mapping[str, str] = os.environ, crew: Crew | None = None
+    ) -> None:
         self.incoming = incoming
-        self.attempts = Attempts(time.monotonic)
+        self.attempts = Attempts(time.monotonic) if crew is None else SharedAttempts(crew.common, time.monotonic)
         self.verifier: Verifier | None = None
         self._fetchers: dict[str | None, Fetcher] = {}
         self._environ = environ
@@ -95,7 +100,7 @@ class Proofs:
             return identity.principal == ANONYMOUS.principal
         rules = next((each for each in self.incoming.issuers if each.issuer == identity.issuer), None)
         same = rules is not None and rules in before.incoming.issuers
-        return same or self.verifier.known(identity.token) is not None
+        return same or self.verifier.known(identity.token.encode()) is not None
 
     async def close(self) -> None:
         """Ask nobody any more."""

@@ -134,7 +134,7 @@ class Exchange:
         counted = request.method != LISTEN
         uses.count += counted
         try:
-            if auditor is not None and auditor.closed and auditor.strained:
+            if auditor is not None and auditor.closed and ((book := auditor.book).crowded or book.failing is not None):
                 await auditor.admit(request.method)
             if not self._tables.settled.is_set():
                 await self._settle(request.method)
@@ -157,15 +157,15 @@ class Exchange:
             uses.count -= counted
             if uses.waited:
                 uses.end()
-            note = None
+            note, ended = None, perf_counter()
             if auditor is not None:
                 auditor = self.auditor or auditor
                 if result is not None:
-                    note = auditor.served(request, peer, path, trail, perf_counter() - began, result)
+                    note = auditor.served(request, peer, path, trail, ended - began, result)
                 else:
-                    auditor.failed(request, peer, path, trail, perf_counter() - began, why)
+                    auditor.failed(request, peer, path, trail, ended - began, why)
             recent = self._recent
-            if recent is not None and recent.on and counted and (note is None or not recent.noted(note)):
+            if recent is not None and recent.on and counted and (note is None or not recent.noted(note, ended)):
                 recent.add(request, peer, path, trail, began, result, why)
             why = None  # an error that knows this frame, which knows the error, would be garbage
 

@@ -19,12 +19,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Exemplar
 
-from vmcp.middleware.measures import BOUNDS, CLIENT, SERVER, SESSION, Labels
+from vmcp.middleware.measures import BOUNDS, CLIENT, SERVER, SESSION
 from vmcp.middleware.measures import Exemplar as Seen
 from vmcp.server.readings import NAMES, Reading
-
-Timed = tuple[str, Labels, list[tuple[Labels, list[int], float, dict[int, Seen]]]]
-"""The name of a histogram, its labels, and what each combination of them has seen."""
+from vmcp.server.sums import Family, Numbers, Timed
 
 HELP = {
     SERVER: "How long calls of clients took.",
@@ -47,13 +45,29 @@ ProcessCollector(registry=_PROCESS)
 GCCollector(registry=_PROCESS)
 
 
-def render(readings: Sequence[Reading], timed: Sequence[Timed], accept: str) -> tuple[bytes, bytes]:
+def process() -> list[Family]:
+    """What is known of this process."""
+    return [
+        Family(each.name, each.documentation, each.type, [(one.name, one.labels, one.value) for one in each.samples])
+        for each in _PROCESS.collect()
+    ]
+
+
+def render(numbers: Numbers, accept: str) -> tuple[bytes, bytes]:
     """The content type and the text."""
-    families = [*(_family(each) for each in readings if each.points), *(_histogram(each) for each in timed if each[2])]
+    families = [*(_family(each) for each in numbers.readings if each.points)]
+    families += [*(_histogram(each) for each in numbers.timed if each[2])]
     registry = CollectorRegistry()
-    registry.register(_Given([*families, *_PROCESS.collect()]))
+    registry.register(_Given([*families, *map(_plain, numbers.process)]))
     encode, kind = choose_encoder(accept)
     return kind.encode("latin-1"), encode(registry)
+
+
+def _plain(family: Family) -> Metric:
+    made = Metric(family.name, family.help, family.sort)
+    for name, labels, value in family.samples:
+        made.add_sample(name, labels, value)
+    return made
 
 
 def _family(reading: Reading) -> Metric:

@@ -44,33 +44,39 @@ class Gate:
         self.metadata = metadata
         self._nobody = nobody
         # What stands before the value of a header for it to be a credential.
-        self._names = {b"authorization": "", **({b"x-api-key": "Bearer "} if keys else {})}
+        self._names = {b"authorization": b"", **({b"x-api-key": b"Bearer "} if keys else {})}
+        self.names: frozenset[bytes] = frozenset(self._names if verifier is not None else ())
+        """The headers by which somebody may say who he is."""
         self._attempts = attempts
         self._addresses = addresses or Addresses(())
         self.failures: dict[str, int] = {}
         """Why somebody was turned away, and how often."""
 
-    def known(self, headers: Iterable[Header], client: Any) -> Identity | None:
-        """Who it is, if that can be said at once; for everything else there is ``admit``. ``client``: address and port."""
-        if self._verifier is None:
+    def known(
+        self, headers: Iterable[Header], client: Any, shown_by: Iterable[Header] | None = None
+    ) -> Identity | None:
+        """Who it is, if that can be said at once; for everything else there is ``admit``. ``client``: address and port.
+
+        ``shown_by`` are those of the headers that are called by one of ``names``, where they have been picked out already.
+        """
+        verifier, names, shown = self._verifier, self._names, None
+        if verifier is None:
             return self._nobody
-        shown = None
-        names = self._names
-        for name, value in headers:
+        for name, value in headers if shown_by is None else shown_by:
             if name in names:
                 if shown is not None:
                     return None
-                shown = names[name] + value.decode("latin-1").strip()
+                shown = names[name] + value.strip()
         if shown is None:
             return None
-        token = shown[7:] if shown.startswith("Bearer ") else _rest(shown)
-        identity = self._verifier.known(token) if token is not None else None
-        if identity is None or self._attempts is None:
+        token = shown[7:] if shown.startswith(b"Bearer ") else _rest(shown)
+        identity = verifier.known(token) if token is not None else None
+        attempts = self._attempts
+        if identity is None or attempts is None:
             return identity
-        plain = client and not self._addresses.trusting
-        address = client[0] if plain else self._address(client, headers)
-        known = (address, identity.proof) in self._attempts.right
-        return identity if known or self._attempts.passes(address, identity.proof) else None
+        address = client[0] if client and not self._addresses.trusting else self._address(client, headers)
+        proof = identity.proof
+        return identity if (address, proof) in attempts.right or attempts.passes(address, proof) else None
 
     def _address(self, client: Any, headers: Iterable[Header]) -> str:
         return self._addresses.of(str(client[0]) if client else "", headers)
@@ -106,7 +112,7 @@ class Gate:
 
     def _credentials(self, headers: Iterable[Header]) -> list[str]:
         names = self._names
-        return [names[name] + value.decode("latin-1").strip() for name, value in headers if name in names]
+        return [names[name].decode() + value.decode("latin-1").strip() for name, value in headers if name in names]
 
     def _refused(self, why: Unproven, path: str, host: str) -> Refused:
         if why.status not in (400, 401, 403):
@@ -123,10 +129,10 @@ class Gate:
         )
 
 
-def _rest(shown: str) -> str | None:
+def _rest(shown: bytes) -> bytes | None:
     """What stands behind the scheme, if that is Bearer, however it is written."""
-    scheme, _, token = shown.partition(" ")
-    return token if scheme.lower() == "bearer" else None
+    scheme, _, token = shown.partition(b" ")
+    return token if scheme.lower() == b"bearer" else None
 
 
 def _token(said: list[str]) -> str:

@@ -45,12 +45,15 @@ class House(Protocol):
 
 
 class Herald:
-    """Mutable. ``address`` is where systemd listens; ``watched`` the seconds in which it wants a sign of life, 0 for never."""
+    """Mutable. ``address`` is where systemd listens; ``watched`` the seconds in which it wants a sign of life, 0 for never.
+
+    ``each``: seconds between two looks at the house.
+    """
 
     def __init__(self, address: str, watched: float = 0.0, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._address = address
         self._clock = clock
-        self._each = min(EACH, watched / 3) if watched else EACH
+        self.each = min(EACH, watched / 3) if watched else EACH
         self._watched = watched > 0
         self._waiting: deque[str] = deque(maxlen=KEPT)
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -66,11 +69,16 @@ class Herald:
 
     async def run(self, house: House) -> None:
         """Tell how the house is, and that the loop turns, until cancelled."""
-        self._patience = house.config.start_deadline
-        self._say(_longer(self._patience))
+        self.begin(house.config.start_deadline)
         while True:
-            self._look(house)
-            await asyncio.sleep(self._each if self._up else min(SOON, self._each))
+            ready, facts = house.readiness()
+            self.look(facts, up=ready or house.settled.is_set())
+            await asyncio.sleep(self.each if self._up else min(SOON, self.each))
+
+    def begin(self, patience: float) -> None:
+        """A start may take so many seconds, and a reload as well."""
+        self._patience = patience
+        self._say(_longer(patience))
 
     def reloading(self) -> None:
         """The configuration is read anew."""
@@ -90,13 +98,13 @@ class Herald:
             self._ending = True
             self._say("STOPPING=1", "STATUS=stopping", _longer(grace))
 
-    def _look(self, house: House) -> None:
-        ready, facts = house.readiness()
+    def look(self, facts: Mapping[str, object], *, up: bool, alive: bool = True) -> None:
+        """Tell what is new, and a sign of life. ``facts`` see ``House.readiness``; ``up``: clients may come, or nothing helps."""
         said = []
-        if not self._up and not self._ending and (ready or house.settled.is_set()):
+        if up and not self._up and not self._ending:
             self._up = True
             said.append("READY=1")
-        if self._watched and not self._waiting:
+        if self._watched and alive and not self._waiting:
             said.append("WATCHDOG=1")
         status = _status(facts) + self._lately
         if status != self._told and not self._ending:
@@ -152,4 +160,6 @@ def _status(facts: Mapping[str, object]) -> str:
     waiting = facts["waiting_for"]
     if isinstance(waiting, list) and waiting:
         told += f", waiting for {', '.join(waiting)}"
+    if "workers" in facts:
+        told += f"; {facts['workers']}"
     return told[:LONGEST]

@@ -28,6 +28,7 @@ from vmcp.server.fingerprint import Prints
 from vmcp.server.recording import auditor, opened
 from vmcp.state.auditlog import AuditLog
 from vmcp.state.cache import Memory
+from vmcp.state.crew import Crew
 from vmcp.tasks import Nest
 from vmcp.upstream.balancer import Placed
 from vmcp.upstream.bulkhead import Asked, behind
@@ -145,12 +146,18 @@ class Holdings:
     """
 
     def __init__(
-        self, hears: Hears, nest: Nest, environ: Mapping[str, str], make: Callable[[BackendSpec, Owner], Placed]
+        self,
+        hears: Hears,
+        nest: Nest,
+        environ: Mapping[str, str],
+        make: Callable[[BackendSpec, Owner], Placed],
+        crew: Crew | None = None,
     ) -> None:
         self._hears = hears
         self._nest = nest
         self._environ = environ
         self._make = make
+        self._crew = crew
         self._running = False
         self._numbers = itertools.count(1)
         self._backends: Stock[Held] = Stock()
@@ -210,7 +217,8 @@ class Holdings:
         disk = None
         if spec.disk is not None:  # most have none, and then need no SQLite
             kept = importlib.import_module("vmcp.state.disk")
-            disk = kept.Disk(spec.disk.path, spec.disk.max_bytes, time.monotonic)
+            most = spec.disk.max_bytes // (1 if self._crew is None else len(self._crew.common))
+            disk = kept.Disk(spec.disk.path, most, time.monotonic)
         return Shelf(Memory(spec.max_entries, spec.max_bytes, time.monotonic), disk, self._nest, time.monotonic)
 
     def _give_shelf(self, key: Hashable) -> None:
@@ -220,7 +228,9 @@ class Holdings:
 
     def proofs(self, config: Config, prints: Prints, stack: AsyncExitStack) -> Proofs:
         """What a configuration accepts as a proof of who somebody is. Raises ``NoEntrance``."""
-        proofs = self._proofs.take(prints.incoming, lambda: Proofs(config.incoming, self._nest, self._environ))
+        proofs = self._proofs.take(
+            prints.incoming, lambda: Proofs(config.incoming, self._nest, self._environ, self._crew)
+        )
         stack.push_async_callback(self._give_proofs, prints.incoming)
         return proofs
 
@@ -237,12 +247,12 @@ class Holdings:
         log = self._logs.take(spec.file, lambda: self._opened(config, spec))
         stack.push_async_callback(self._give_log, spec.file)
         key = spec.file, prints.audit
-        made = self._auditors.take(key, lambda: auditor(spec, log, self._environ))
+        made = self._auditors.take(key, lambda: auditor(spec, log, self._environ, self._crew))
         stack.callback(self._auditors.give, key)
         return made
 
     def _opened(self, config: Config, spec: AuditSpec) -> AuditLog:
-        made = opened(config, spec, self._environ)
+        made = opened(config, spec, self._environ, self._crew)
         if self._running:
             made.start()
         return made

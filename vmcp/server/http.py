@@ -19,6 +19,7 @@ from vmcp.server import visit
 from vmcp.server.asgi import IDENTITY, ORIGIN, Header, Receive, Refused, Scope, Send, empty, failure
 from vmcp.server.exchange import Doorway
 from vmcp.server.expiry import Expiring, Guests
+from vmcp.server.handover import Relay, named
 from vmcp.server.intake import Intake
 from vmcp.server.journal import Track
 from vmcp.server.listener import GONE, LEAVES, TASK
@@ -54,8 +55,10 @@ class StreamableHttp:
         pulse: Pulse,
         ears: Ears | None = None,
         guests: Guests | None = None,
+        relay: Relay | None = None,
     ) -> None:
         self._exchange = exchange
+        self._relay = relay
         self._guests = guests or Guests()
         self._sessions = sessions
         self._limits = limits
@@ -74,6 +77,8 @@ class StreamableHttp:
             raise Refused(405, "this endpoint takes POST, GET and DELETE", [(b"allow", METHODS)])
         if headers.get("mcp-protocol-version") == MODERN:
             raise Refused(405, f"revision {MODERN} has neither sessions nor standing streams", [(b"allow", b"POST")])
+        if self._relay is not None and (to := self._relay.holder(headers.get("mcp-session-id"))) is not None:
+            return self._relay.hand_over(scope, b"", to)
         if method == "GET":
             return self._get(scope, headers, path, send, extra)
         self._sessions.end(self._session(scope, headers, path))
@@ -90,6 +95,8 @@ class StreamableHttp:
         except McpError as error:
             stream = Stream(send, self._pulse, extra, streams=False)
             await stream.finish(400, failure(jsonrpc.NULL, error, scope))
+            return
+        if self._relay is not None and await self._relay.passes(scope, body, named(headers, incoming)):
             return
         if isinstance(incoming, Request):
             await self._request(scope, headers, path, incoming, send, extra)

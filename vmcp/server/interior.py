@@ -28,12 +28,16 @@ from vmcp.middleware.personas import personas
 from vmcp.middleware.ratelimit import ratelimit
 from vmcp.middleware.telemetry import Tally
 from vmcp.routing.personas import Personas
+from vmcp.server.elsewhere import Elsewhere
 from vmcp.server.exchange import Uses
 from vmcp.server.generation import Generation
 from vmcp.server.guard import is_loopback
+from vmcp.server.mates import Mates
 from vmcp.server.memory import resident
 from vmcp.server.telemetry import Telemetry
-from vmcp.state.buckets import Buckets
+from vmcp.state.buckets import Buckets, Takes
+from vmcp.state.cells import SharedBuckets
+from vmcp.state.crew import Crew
 from vmcp.state.ticket import Seal
 from vmcp.tasks import Nest
 from vmcp.upstream.ask import Asker
@@ -53,14 +57,20 @@ class Fixtures:
         seal: Seal | None = None,
         telemetry: Telemetry | None = None,
         statistics: Statistics = lambda _: {},
+        crew: Crew | None = None,
+        mates: Mates | None = None,
     ) -> None:
         self.nest = nest
+        self.elsewhere = Elsewhere(mates) if mates is not None else None
+        self.crew = crew
         self.seal = seal if seal is not None else Seal()
-        self.book = Taskbook(self.seal)
+        self.book = Taskbook(self.seal, crew=crew)
         self.tally = Tally()
         self.telemetry = telemetry or Telemetry(None)
         self.parking = Parking(nest)
-        self.buckets = Buckets(time.monotonic)
+        self.buckets: Takes = (
+            Buckets(time.monotonic) if crew is None else SharedBuckets(crew.common.cells, time.monotonic)
+        )
         self.hub = Hub({}, self.book.open, self.book.told)
         self._counts = counts
         self.statistics = statistics
@@ -83,7 +93,7 @@ def furnished(generation: Generation, fixtures: Fixtures) -> Handler:
     asked = {name: held.asked for name, held in generation.held.items()}
     driven = {name: Driven(backend, fixtures.nest) for name, backend in asked.items()}
     lot = _Places(fixtures.parking, generation.uses)
-    roads: list[Ways] = [Rounds(each, fixtures.seal, lot, time.time) for each in (asked, driven)]
+    roads: list[Ways] = [Rounds(each, fixtures.seal, lot, time.time, fixtures.crew) for each in (asked, driven)]
     watched = fixtures.telemetry.layer(config.telemetry, fixtures.tally)
     layers: dict[str, Middleware] = {"telemetry": watched, "auth": identified()}
     if config.rate_limits is not None:
@@ -104,6 +114,7 @@ def furnished(generation: Generation, fixtures: Fixtures) -> Handler:
         may=is_loopback(config.server.host) and config.incoming.type != "oidc",
         impaired=generation.impaired,
         statistics=fixtures.statistics,
+        elsewhere=fixtures.elsewhere,
     )
     tasks = Tasks(backends, ways, through, fixtures.book)
     size, whole = config.server.limits.page_size, config.partial_failure == "fail"
@@ -134,7 +145,7 @@ class _Places:
         return await self._parking.begin(principal, counted, client, token)
 
 
-def _metered(limits: RateLimits, roads: list[Ways], layers: dict[str, Middleware], buckets: Buckets) -> list[Ways]:
+def _metered(limits: RateLimits, roads: list[Ways], layers: dict[str, Middleware], buckets: Takes) -> list[Ways]:
     """The same roads with their limits, and the layer for the limit of each user put among ``layers``."""
     meter = Meter(limits)
     rate = per_user(limits)

@@ -7,13 +7,13 @@ browser on another machine cannot come back, so what stands in its address bar i
 import asyncio
 import contextlib
 import functools
-import html
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
+from vmcp.config.markup import escaped
 from vmcp.config.model import Config
 from vmcp.config.oauth import CALLBACK
 from vmcp.errors import VmcpError
@@ -142,7 +142,7 @@ async def _visit(
 
 def _say(writer: asyncio.StreamWriter, *, known: bool) -> None:
     text = "Go back to the shell: it tells how the login went." if known else "There is nothing here."
-    body = f"<!doctype html><title>vmcp</title><p>{html.escape(text)}</p>".encode()
+    body = f"<!doctype html><title>vmcp</title><p>{escaped(text)}</p>".encode()
     head = _ANSWER.format(status="200 OK" if known else "404 Not Found", length=len(body))
     writer.write(head.encode() + body)
 

@@ -32,6 +32,7 @@ from vmcp.protocol.outcomes import OTHER
 from vmcp.protocol.revisions import REQUESTS
 from vmcp.routing.catalog import Kind
 from vmcp.server.otlp import Sending, Target
+from vmcp.state.crew import Crew
 
 log = logging.getLogger("vmcp.telemetry")
 
@@ -43,6 +44,7 @@ OFTEN: Final = 30.0
 LONGEST: Final = 512
 """Characters of a trace state that are read (W3C asks for at least so many)."""
 _CONTEXT: Final = TraceContextTextMapPropagator()
+INSTANCE: Final = "service.instance.id"
 _NO_CARRIER: Mapping[str, str] = {}
 _ERRORS: Final = Status(StatusCode.ERROR)
 
@@ -75,12 +77,13 @@ class Exporting:
         headers: Mapping[str, str],
         measures: Measures,
         environ: Mapping[str, str] = os.environ,
+        crew: Crew | None = None,
     ) -> None:
         disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
         logging.getLogger("opentelemetry.sdk._shared_internal").addFilter(_SELDOM)
         if environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf") != "http/protobuf":
             log.warning("only http/protobuf is spoken", extra={"variable": "OTEL_EXPORTER_OTLP_PROTOCOL"})
-        resource = _resource(spec, environ)
+        resource = _resource(spec, environ, crew)
         target = Target(spec.endpoint, headers, spec.ca_cert, plain=spec.plain)
         self._provider: TracerProvider | None = None
         self.tracer: Tracing | None = None
@@ -106,12 +109,18 @@ class Exporting:
             self._provider.shutdown()
 
 
-def _resource(spec: TelemetrySpec, environ: Mapping[str, str]) -> Resource:
+def _resource(spec: TelemetrySpec, environ: Mapping[str, str], crew: Crew | None) -> Resource:
     told: dict[str, str] = {"service.version": spec.version or __version__}
     named = "OTEL_SERVICE_NAME" in environ or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     if spec.name is not None or not named:
         told["service.name"] = spec.name or "vmcp"
-    return Resource.create(told)
+    made = Resource.create(told)
+    if crew is None:
+        return made
+    # Each worker counts for itself; by one name what one sends would replace what another has sent.
+    named = f"{INSTANCE}=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    whole = made.attributes[INSTANCE] if named else crew.common.family.hex()
+    return made.merge(Resource({INSTANCE: f"{whole}.{crew.index}"}))
 
 
 def _always(spec: TelemetrySpec, environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -353,7 +362,11 @@ def _close(span: trace.Span, error: str, code: int | None) -> None:
 
 
 def exporting(
-    spec: TelemetrySpec, headers: Mapping[str, str], measures: Measures, environ: Mapping[str, str] = os.environ
+    spec: TelemetrySpec,
+    headers: Mapping[str, str],
+    measures: Measures,
+    environ: Mapping[str, str] = os.environ,
+    crew: Crew | None = None,
 ) -> Exporting:
     """Begin to send. (What is called by name, as nobody imports this module.)"""
-    return Exporting(spec, headers, measures, environ)
+    return Exporting(spec, headers, measures, environ, crew)

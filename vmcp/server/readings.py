@@ -19,17 +19,19 @@ from vmcp.server.generation import Generation
 from vmcp.server.sessions import Sessions
 
 Sort = Literal["counter", "gauge", "summary"]
+How = Literal["sum", "max", "min", "mean", "worst"]
 STATES: Final = ("closed", "half-open", "open")
 MOST: Final = 16
 """Limits and policies that are told by name."""
 
 
 class Name(msgspec.Struct, frozen=True):
-    """What a metric is."""
+    """What a metric is. ``several``: how those of several workers are told as one."""
 
     sort: Sort
     labels: Labels
     help: str
+    several: How = "sum"
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -51,42 +53,52 @@ NAMES: Final[Mapping[str, Name]] = {
     "vmcp_connections_active": Name("gauge", (), "Sessions that are open."),
     "vmcp_sessions_active": Name("gauge", ("vmcp_group",), "Sessions that are open, by group."),
     "vmcp_streams_open": Name("gauge", (), "Event streams that are open."),
-    "vmcp_servers_total": Name("gauge", (), "Backends of the configuration."),
-    "vmcp_servers_healthy": Name("gauge", (), "Backends that are up."),
+    "vmcp_servers_total": Name("gauge", (), "Backends of the configuration.", "max"),
+    "vmcp_servers_healthy": Name("gauge", (), "Backends that are up.", "min"),
     "vmcp_cache_size": Name("gauge", (), "Results in the cache."),
     "vmcp_cache_bytes": Name("gauge", (), "Bytes that the cache takes."),
-    "vmcp_cache_hit_rate": Name("gauge", (), "Hits of all look-ups in the cache, 0 to 1."),
+    "vmcp_cache_hit_rate": Name("gauge", (), "Hits of all look-ups in the cache, 0 to 1.", "mean"),
     "vmcp_cache_evicted_total": Name("counter", (), "Results that had to leave the cache."),
-    "vmcp_cache_disk_size": Name("gauge", (), "Results on disk."),
-    "vmcp_cache_disk_bytes": Name("gauge", (), "Bytes on disk."),
+    "vmcp_cache_disk_size": Name("gauge", (), "Results on disk.", "max"),
+    "vmcp_cache_disk_bytes": Name("gauge", (), "Bytes on disk.", "max"),
     "vmcp_cache_requests_total": Name("counter", ("result",), "Look-ups in the cache."),
     "vmcp_memory_used": Name("gauge", (), "Bytes of memory that the process has."),
-    "vmcp_load_step": Name("gauge", (), "How much is refused for want of memory: 0 nothing to 3 everything."),
-    "vmcp_load_shed_ratio": Name("gauge", (), "Share of requests that is turned away for a late event loop."),
-    "vmcp_event_loop_lag_seconds": Name("gauge", (), "How late the event loop was."),
+    "vmcp_load_step": Name("gauge", (), "How much is refused for want of memory: 0 nothing to 3 everything.", "max"),
+    "vmcp_load_shed_ratio": Name("gauge", (), "Share of requests that is turned away for a late event loop.", "max"),
+    "vmcp_event_loop_lag_seconds": Name("gauge", (), "How late the event loop was.", "max"),
     "vmcp_load_refused_total": Name("counter", (), "Requests that were turned away for overload."),
-    "vmcp_config_reloads_total": Name("counter", ("result",), "Reloads of the configuration."),
+    "vmcp_config_reloads_total": Name("counter", ("result",), "Reloads of the configuration.", "max"),
     "vmcp_config_last_reload_successful": Name(
-        "gauge", (), "Whether the last reload took effect, or had nothing to do."
+        "gauge", (), "Whether the last reload took effect, or had nothing to do.", "min"
     ),
-    "vmcp_config_last_reload_success_timestamp_seconds": Name("gauge", (), "When the configuration took effect."),
-    "vmcp_config_info": Name("gauge", ("hash",), "The configuration that counts."),
-    "vmcp_build_info": Name("gauge", ("version", "revision", "python"), "The release, and the commit of its build."),
-    "vmcp_backend_up": Name("gauge", _BACKEND, "Whether there is a connection to it."),
-    "vmcp_backend_circuit_state": Name("gauge", (*_BACKEND, "state"), "Its breaker: 1 for the state it is in."),
-    "vmcp_backend_tools": Name("gauge", _BACKEND, "Tools that it offers."),
+    "vmcp_config_last_reload_success_timestamp_seconds": Name(
+        "gauge", (), "When the configuration took effect.", "min"
+    ),
+    "vmcp_config_info": Name("gauge", ("hash",), "The configuration that counts.", "max"),
+    "vmcp_build_info": Name(
+        "gauge", ("version", "revision", "python"), "The release, and the commit of its build.", "max"
+    ),
+    "vmcp_backend_up": Name("gauge", _BACKEND, "Whether there is a connection to it.", "min"),
+    "vmcp_backend_circuit_state": Name(
+        "gauge", (*_BACKEND, "state"), "Its breaker: 1 for the state it is in.", "worst"
+    ),
+    "vmcp_backend_tools": Name("gauge", _BACKEND, "Tools that it offers.", "max"),
     "vmcp_backend_restarts_total": Name("counter", _BACKEND, "How often it has come back after it was gone."),
     "vmcp_backend_retries_total": Name("counter", _BACKEND, "Requests that were sent to it again."),
-    "vmcp_backend_last_success_timestamp_seconds": Name("gauge", _BACKEND, "When it last answered a call."),
+    "vmcp_backend_last_success_timestamp_seconds": Name("gauge", _BACKEND, "When it last answered a call.", "max"),
     "vmcp_stdio_process_resident_memory_bytes": Name("gauge", _BACKEND, "Memory of its child processes and theirs."),
     "vmcp_stdio_process_cpu_seconds_total": Name("counter", _BACKEND, "Processor time of the same."),
     "vmcp_auth_failures_total": Name("counter", ("reason",), "Requests that could not prove who they are."),
     "vmcp_ratelimited_total": Name("counter", ("limit",), "Calls that a rate limit refused."),
     "vmcp_policy_denied_total": Name("counter", ("policy",), "Calls that a policy refused."),
+    "vmcp_workers": Name("gauge", (), "Processes that vmcp consists of, where there are several.", "max"),
+    "vmcp_workers_answering": Name("gauge", (), "Those of them whose state is in these numbers.", "max"),
+    "vmcp_worker_restarts_total": Name("counter", (), "How often one has ended unasked and was started again.", "max"),
 }
 
 
-_ALIASES: Final = {"vmcp_load_loop_lag_seconds": "vmcp_event_loop_lag_seconds"}
+ALIASES: Final = {"vmcp_load_loop_lag_seconds": "vmcp_event_loop_lag_seconds"}
+"""Names of ``vmcp/metrics`` that are others here."""
 
 
 class House(Protocol):
@@ -123,7 +135,7 @@ def read(house: House, measures: Measures) -> list[Reading]:
 
 def _counted(numbers: Mapping[str, Any]) -> Iterator[Reading]:
     for told, value in numbers.items():
-        name = _ALIASES.get(told, told)
+        name = ALIASES.get(told, told)
         known = NAMES.get(name)
         if known is None:
             continue  # it is told below, or by another name

@@ -6,17 +6,12 @@ append, and the counting is done for many at once.
 
 Who draws from it (``house.recent``) calls, on the loop:
 
-``seconds()``, ``minutes()``
-    60 ``Moment``, the oldest first; the last of ``minutes()`` has not ended.
-``now()``
-    A ``Rate`` of the last ten seconds; ``backends()``, ``endpoints()`` and ``edges()`` have one by name of a backend, by path of
-    an endpoint, and by both.
-``callers(seconds)``
-    Who called lately: subject, path of the endpoint, revision.
+``pace()``
+    What passes: the last minute by the second, the last hour by the minute, rates of the last ten seconds, who called.
 ``exchanges(since)``
     The last 500 calls that have ended, ``Exchanged``, the oldest first, of those with a higher number than ``since``.
-``statistics(*by)``
-    A ``Statistic`` for each combination of ``method``, ``tool``, ``backend``, ``group``, by the values of these fields.
+``account()``
+    How everything does since the start: a ``Statistic`` for each combination of ``method``, ``tool``, ``backend``, ``group``.
 """
 
 import asyncio
@@ -25,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from itertools import groupby
 from time import perf_counter, time
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -38,7 +33,8 @@ from vmcp.protocol.jsonrpc import Request
 from vmcp.protocol.revisions import REQUESTS
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import Face
-from vmcp.server.rings import Edge, Rings, Slot
+from vmcp.server.pace import Account, By, Key, Pace
+from vmcp.server.rings import SECONDS, Edge, Rings
 from vmcp.state import histogram
 from vmcp.state.histogram import Calls, Statistic
 from vmcp.tasks import Nest
@@ -59,32 +55,10 @@ _NO_ERROR: Final = b'"isError":false}'
 _NAMES: Final = {method: known.name_key for method, known in REQUESTS.items() if known.name_key in ("name", "uri")}
 _NAMED: Final = {"tools/call": Kind.TOOL, "prompts/get": Kind.PROMPT}
 """Of what there are statistics by name."""
-By = Literal["method", "tool", "backend", "group"]
 _Alike = tuple[str, str, str | None, str | None, str, str]
 """What is the same in calls of one kind: path, method, name, backend, outcome, who."""
 _Ended = tuple[float, float, float, int, str, str, _Alike]
 """When, seconds of it all and at the backend, bytes, revision, trace, and what it has in common with others."""
-
-
-class Rate(msgspec.Struct, frozen=True, rename="camel"):
-    """In a second: requests, and those of them that ended with an error. ``p95`` in seconds, None: there were none."""
-
-    requests: float = 0.0
-    errors: float = 0.0
-    p95: float | None = None
-    in_flight: int = 0
-
-
-class Moment(msgspec.Struct, frozen=True, rename="camel"):
-    """A second or a minute. ``at`` is its beginning (epoch); by backend and endpoint: requests and errors."""
-
-    at: float
-    requests: int
-    errors: int
-    p95: float | None
-    in_flight: int
-    backends: Mapping[str, tuple[int, int]]
-    endpoints: Mapping[str, tuple[int, int]]
 
 
 class Exchanged(msgspec.Struct, frozen=True, rename="camel"):
@@ -108,9 +82,6 @@ class Exchanged(msgspec.Struct, frozen=True, rename="camel"):
     trace_id: str
 
 
-Key = tuple[str, str, str, str]
-"""Method, name, backend, group; empty where there is none."""
-_FIELDS: Final[Mapping[str, int]] = {"method": 0, "tool": 1, "backend": 2, "group": 3}
 Told = Callable[[Key, str, Calls], None]
 """Who keeps usage: what it was, by whom, and the calls themselves, which all ended in the same second."""
 
@@ -172,9 +143,9 @@ class Recent:
         if len(ended) >= BATCH:
             self.fold()
 
-    def noted(self, note: Note) -> bool:
+    def noted(self, note: Note, at: float) -> bool:
         """A call has ended well, and the audit log has a note of it, which says all that is wanted here."""
-        ended = self._ended
+        note.ended, ended = at, self._ended
         ended.append(note)
         if len(ended) >= BATCH:
             self.fold()
@@ -248,47 +219,13 @@ class Recent:
 
     # --- what is asked
 
-    def seconds(self) -> list[Moment]:
-        """The last 60 that have ended."""
+    def pace(self) -> Pace:
+        """What passes, with those who called in the last minute."""
         self.fold()
-        return [self._moment(slot, 1) for slot in self._rings.seconds()]
-
-    def minutes(self) -> list[Moment]:
-        """The last 60, of which one goes on."""
-        self.fold()
-        return [self._moment(slot, 60) for slot in self._rings.minutes()]
-
-    def _moment(self, slot: Slot, length: int) -> Moment:
-        at = self._wall + self._began + slot.number * length
-        p95 = histogram.quantiles(slot.times, (0.95,))[0]
-        return Moment(round(at, 3), *slot.sums, p95, slot.busy, slot.by(1), slot.by(0))
-
-    def now(self) -> Rate:
-        """Of everything, in the last ten seconds; in flight at this moment."""
-        self.fold()
-        lately, over = self._rings.lately(OVER)
-        requests, errors = lately.sums
-        p95 = histogram.quantiles(lately.times, (0.95,))[0]
-        return Rate(requests / over, errors / over, p95, self._busy())
-
-    def edges(self) -> dict[Edge, Rate]:
-        """By endpoint and backend, of those between which something has passed lately; without a p95."""
-        self.fold()
-        lately, over = self._rings.lately(OVER)
-        return {edge: Rate(count / over, bad / over) for edge, (count, bad) in lately.edges.items()}
-
-    def backends(self) -> dict[str, Rate]:
-        """By the name of a backend."""
-        return self._rated(1)
-
-    def endpoints(self) -> dict[str, Rate]:
-        """By the path of an endpoint."""
-        return self._rated(0)
-
-    def _rated(self, place: int) -> dict[str, Rate]:
-        self.fold()
-        lately, over = self._rings.lately(OVER)
-        return {name: Rate(count / over, bad / over) for name, (count, bad) in lately.by(place).items()}
+        rings = self._rings
+        began = self._wall + self._began
+        callers = sorted(self.callers(SECONDS))
+        return Pace(began, self._busy(), rings.seconds(), rings.minutes(), *rings.lately(OVER), callers)
 
     def callers(self, seconds: float) -> set[tuple[str, str, str]]:
         """Who called within so many seconds, at which endpoint, in which revision."""
@@ -324,13 +261,12 @@ class Recent:
 
     def statistics(self, *by: By) -> dict[tuple[str, ...], Statistic]:
         """Since the start. By ``tool`` is about calls of tools only; without ``by`` it is one of everything."""
+        return self.account().statistics(*by)
+
+    def account(self) -> Account:
+        """How everything does since the start."""
         self.fold()
-        places = [_FIELDS[each] for each in by]
-        lines: dict[tuple[str, ...], Calls] = {}
-        for key, line in self._lines.items():
-            if "tool" not in by or key[0] == "tools/call":
-                lines.setdefault(tuple(key[place] for place in places), Calls()).merge(line)
-        return {key: line.told() for key, line in lines.items()}
+        return Account(self.since, self._lines)
 
     def named(self, by: By) -> Mapping[str, Mapping[str, object]]:
         """The same by the names of one field, rounded, without what has no name; nothing while it is not wanted."""

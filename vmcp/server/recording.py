@@ -14,19 +14,24 @@ from vmcp.config.model import Config
 from vmcp.errors import Unavailable
 from vmcp.middleware.audit import Auditor
 from vmcp.state.auditlog import AuditLog, AuditUnavailable, Sink
+from vmcp.state.crew import Crew
 from vmcp.upstream.secrets import resolve
 
 LEAST_KEY = 16
 
 
-def opened(config: Config, spec: AuditSpec, environ: Mapping[str, str] = os.environ) -> AuditLog:
-    """The log that ``spec`` describes. Raises ``AuditUnavailable``."""
-    return AuditLog(_sink(spec, _key(spec, environ)), _facts(config, spec))
+def opened(
+    config: Config, spec: AuditSpec, environ: Mapping[str, str] = os.environ, crew: Crew | None = None
+) -> AuditLog:
+    """The log that ``spec`` describes, written together with the other workers. Raises ``AuditUnavailable``."""
+    return AuditLog(_sink(spec, _key(spec, environ)), _facts(config, spec), crew)
 
 
-def auditor(spec: AuditSpec, log: AuditLog, environ: Mapping[str, str] = os.environ) -> Auditor:
-    """Who is told of what happens, and writes to ``log``. Raises ``AuditUnavailable``."""
-    return Auditor(spec, log, _key(spec, environ))
+def auditor(
+    spec: AuditSpec, log: AuditLog, environ: Mapping[str, str] = os.environ, crew: Crew | None = None
+) -> Auditor:
+    """Who is told of what happens, and writes to ``log``; the same digests at all workers. Raises ``AuditUnavailable``."""
+    return Auditor(spec, log, _key(spec, environ) or (crew.common.key if crew is not None else None))
 
 
 def _sink(spec: AuditSpec, key: bytes | None) -> Sink:

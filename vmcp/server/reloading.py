@@ -23,6 +23,7 @@ from vmcp.server.fingerprint import files
 from vmcp.server.generation import Adopted
 from vmcp.server.herald import Herald
 from vmcp.server.runtime import Runtime
+from vmcp.server.tether import Tether
 from vmcp.tasks import Nest
 
 log = logging.getLogger("vmcp.reload")
@@ -71,7 +72,9 @@ class Reloads:
         self.load = source.load
         self.problems: tuple[str, ...] = ()
         self.applied: Loaded | None = None
-        self.herald: Herald | None = None
+        self.herald: Herald | Tether | None = None
+        self.changed: Callable[[str], None] = self.wanted
+        """Is told when files have changed."""
         self.history: deque[Mapping[str, object]] = deque(maxlen=KEPT)
         self._runtime = runtime
         self._source = source
@@ -190,7 +193,7 @@ class Reloads:
             found = await asyncio.to_thread(_contents, watched)
             if found != content:
                 content = found
-                self.wanted("file")
+                self.changed("file")
 
 
 def _looks(paths: Iterable[str]) -> dict[str, tuple[int, ...]]:

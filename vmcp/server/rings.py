@@ -6,6 +6,8 @@ The rule: to count a call costs a few additions whatever there is; nothing grows
 from collections import deque
 from typing import Final
 
+import msgspec
+
 from vmcp.state import histogram
 from vmcp.state.histogram import Calls, Counts
 
@@ -15,16 +17,13 @@ Edge = tuple[str, str]
 """The path of an endpoint, and the name of a backend; empty: none was reached."""
 
 
-class Slot:
+class Slot(msgspec.Struct):
     """A second or a minute that is counted."""
 
-    __slots__ = ("busy", "edges", "number", "times")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.busy = 0
-        self.times: Counts = {}
-        self.edges: dict[Edge, list[int]] = {}
+    number: int
+    busy: int = 0
+    times: Counts = {}
+    edges: dict[Edge, list[int]] = {}
 
     def count(self, edge: Edge, calls: Calls) -> None:
         """Count these calls."""

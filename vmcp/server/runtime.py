@@ -39,10 +39,12 @@ from vmcp.server.expiry import Guests
 from vmcp.server.fingerprint import Prints, fingerprints
 from vmcp.server.front import Front, Passage
 from vmcp.server.generation import Adopted, Generation
+from vmcp.server.handover import Relay
 from vmcp.server.holdings import Held, Holdings
 from vmcp.server.http import StreamableHttp
 from vmcp.server.interior import Fixtures, furnished
 from vmcp.server.load import Load
+from vmcp.server.mates import Mates
 from vmcp.server.memory import budget
 from vmcp.server.pulse import Pulse
 from vmcp.server.recent import Recent
@@ -50,6 +52,7 @@ from vmcp.server.sessions import Session, Sessions
 from vmcp.server.sse import LegacySse, beside
 from vmcp.server.telemetry import Page, Telemetry
 from vmcp.server.websocket import WebSockets
+from vmcp.state.crew import Crew
 from vmcp.tasks import Nest
 from vmcp.upstream.backend import Backend, Owner
 from vmcp.upstream.balancer import Balanced, Placed
@@ -73,7 +76,10 @@ class NotReady(VmcpError):
 class Runtime:
     """Mutable: ``current`` is the configuration that counts. ``app`` is where requests come in, ``opens`` two-way streams."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str] = os.environ, crew: Crew | None = None) -> None:
+        self.crew = crew
+        self.mates = Mates(crew) if crew is not None else None
+        self.relay = Relay(crew, config.server.limits.body_bytes) if crew is not None else None
         self.draining = False
         self.reloads: dict[str, int] = {}
         """How reloads have ended, and how often each way."""
@@ -83,7 +89,9 @@ class Runtime:
         """Why the gate turned somebody away, and how often."""
         self._environ = environ
         self._limits = config.server.limits
-        self.load = Load(self._limits, budget(self._limits.memory_bytes))
+        self.load = Load(
+            self._limits, budget(self._limits.memory_bytes, workers=1 if crew is None else len(crew.common))
+        )
         self._numbers = itertools.count(1)
         self._nest = Nest("house")
         self._turn = asyncio.Lock()
@@ -91,7 +99,7 @@ class Runtime:
         self._leaving: set[Generation] = set()
         self._closing: set[Generation] = set()
         self._past: weakref.WeakSet[Generation] = weakref.WeakSet()
-        self._holdings = Holdings(self, self._nest, environ, self._backend)
+        self._holdings = Holdings(self, self._nest, environ, self._backend, crew)
         self._furnish(config)
         self._prints = fingerprints(config, environ)
         self._vouches: Callable[[Identity], bool] = lambda _: True
@@ -102,18 +110,24 @@ class Runtime:
     def _furnish(self, config: Config) -> None:
         """The transports, and what else is the same whatever the configuration."""
         limits = self._limits
-        self._sessions = Sessions(limits, asyncio.get_running_loop().time, self._on_session_end, self._on_told)
-        telemetry = Telemetry(config.telemetry, self._environ)
+        self._sessions = Sessions(
+            limits, asyncio.get_running_loop().time, self._on_session_end, self._on_told, self.crew
+        )
+        telemetry = Telemetry(config.telemetry, self._environ, self.crew)
         self.recent = Recent(self._in_flight, lambda: self.current.table.faces)
-        self._fixtures = Fixtures(self._nest, self._counts, seal(config), telemetry, self.recent.named)
+        self._fixtures = Fixtures(
+            self._nest, self._counts, seal(config, self.crew), telemetry, self.recent.named, self.crew, self.mates
+        )
         self.page = Page(self, telemetry.measures)
         self.hub = self._fixtures.hub
         self._pulse = Pulse(self._nest)
         self._guests = Guests(self._welcome)
         self._passage = Passage(self.load)
         self.opens: Opens = functools.partial(Duplex, self._passage, self._sessions, self.hub, limits)
-        self._http = StreamableHttp(self._passage, self._sessions, limits, self._pulse, self.hub, self._guests)
-        self._sse = LegacySse(limits, self.opens, self._pulse, self._nest, self._guests)
+        self._http = StreamableHttp(
+            self._passage, self._sessions, limits, self._pulse, self.hub, self._guests, self.relay
+        )
+        self._sse = LegacySse(limits, self.opens, self._pulse, self._nest, self._guests, self.relay)
         self._sockets = WebSockets(self.opens, limits, self._nest, self._guests)
         self.app = Front()
 
@@ -138,7 +152,7 @@ class Runtime:
         made.exchange = Exchange(handler, made, config.start_deadline, told, made.uses, self.recent)
         gate = entrance(config, proofs, _paths(config, table))
         gate.failures = self.failures
-        app = App(config, made, self._http, gate, self._sse, self._sockets, Connect(made.backends.values()))
+        app = App(config, made, self._http, gate, self._sse, self._sockets, Connect(made.backends.values(), self.relay))
         app.page = self.page if config.telemetry is not None and config.telemetry.scrape else None
         made.app = app if told is None else Audited(app, told, Addresses(config.server.trusted_proxies))
         return made
@@ -264,6 +278,8 @@ class Runtime:
     def recorded(self, outcome: str, extra: Mapping[str, Any]) -> None:
         """A reload has ended: for the audit log."""
         if self.current.auditor is not None:
+            if self.crew is not None:
+                extra = {**extra, "worker": self.crew.index}
             self.current.auditor.happened("config_reload", outcome, Origin(), None, {"type": "config"}, extra)
 
     def _served(self) -> frozenset[str]:

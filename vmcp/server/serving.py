@@ -10,9 +10,8 @@ import errno
 import functools
 import gc
 import logging
-import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -22,10 +21,16 @@ from vmcp.config.model import Config, ServerSpec
 from vmcp.server import levels, memory
 from vmcp.server.acceptor import Acceptor
 from vmcp.server.app import METRICS, PROBES
+from vmcp.server.elsewhere import answering
+from vmcp.server.handover import Relay, mated
 from vmcp.server.herald import Herald
 from vmcp.server.listener import listener
+from vmcp.server.orders import Acts, Orders, Signals
+from vmcp.server.post import Post
 from vmcp.server.reloading import Reloads, Source, Unread
 from vmcp.server.runtime import Runtime
+from vmcp.server.tether import Tether
+from vmcp.state.crew import Crew
 from vmcp.tasks import Nest
 
 __all__ = ["PortTaken", "Source", "Unread", "bind", "serve", "url"]
@@ -33,10 +38,10 @@ __all__ = ["PortTaken", "Source", "Unread", "bind", "serve", "url"]
 log = logging.getLogger("vmcp.server")
 
 BACKLOG = 4096
+_LOOK = 0.05
+"""Seconds between two looks whether a worker may begin."""
 _DATED = 1.0
 """Seconds for which a ``Date`` header is right."""
-LOUDNESS = {signal.SIGUSR1: levels.louder, signal.SIGUSR2: levels.quieter}
-"""Signals that change how much is logged."""
 
 
 class PortTaken(Exception):
@@ -76,9 +81,11 @@ def _explained(spec: ServerSpec, error: OSError) -> PortTaken:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling, which takes no new connections while descriptors are short."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
         super().__init__(config)
         self._ends = asyncio.Event()
+        self._runtime = runtime
+        self._relay = runtime.relay
 
     def stop(self) -> None:
         """End in order; told once more, at once."""
@@ -98,13 +105,32 @@ class _Server(uvicorn.Server):
         await super().startup([])
         assert sockets is not None
         made: Any = self.config.http_protocol_class
+        if self._relay is not None:
+            made = mated(made, self._relay)
         protocol = functools.partial(made, config=self.config, server_state=self.server_state, app_state={})
         self._nest = Nest("listener")
-        self._acceptor = Acceptor(sockets[0], made.vigil, protocol, self._nest)
-        self._acceptor.start()
+        self._acceptor = Acceptor(sockets[0], made.vigil, protocol, self._nest, relay=self._relay)
+        if self._relay is None:
+            self._acceptor.start()
+        else:
+            self._nest.start(self._join(self._relay), "join")
+
+    async def _join(self, relay: Relay) -> None:
+        """Begin beside other workers: as long as they serve, no client need wait for the backends of this one."""
+        settled, now = self._runtime.settled, asyncio.get_running_loop().time
+        until = now() + self._runtime.config.start_deadline
+        while relay.accompanied and not settled.is_set() and now() < until:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await settled.wait()
+        if not self.should_exit:
+            relay.start(self._acceptor, self.server_state.connections)
+            self._acceptor.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
+        if self._relay is not None:
+            self._relay.stop()
         self._acceptor.stop()
         await self._acceptor.settle()
         await self._nest.close()
@@ -126,16 +152,16 @@ async def serve(
     *,
     watch: bool = True,
     beside: Beside | None = None,
-    herald: Herald | None = None,
+    herald: Herald | Tether | None = None,
+    crew: Crew | None = None,
 ) -> None:
     """Serve ``config`` on a bound socket until a signal ends it.
 
     SIGHUP has ``source`` read anew, and with ``watch`` so does a change of its files. ``beside`` needs a ``source``. ``herald``
-    tells systemd.
+    tells systemd; one of a ``crew`` has a tether in its place, and is told by it and not by signals.
     """
-    async with Runtime(config) as runtime, Nest("reload") as nest:
-        server = _Server(_settings(config, runtime))
-        loop = asyncio.get_running_loop()
+    async with Runtime(config, crew=crew) as runtime, Nest("reload") as nest, _posted(runtime):
+        server = _Server(_settings(config, runtime), runtime)
 
         def stop() -> None:
             server.stop()
@@ -143,14 +169,11 @@ async def serve(
             if herald is not None:
                 herald.stopping(runtime.config.server.limits.shutdown_grace)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        for number, change in LOUDNESS.items():
-            loop.add_signal_handler(number, change)
         reloads = Reloads(runtime, source, nest) if source is not None else None
+        orders: Orders = herald if isinstance(herald, Tether) else Signals()
+        orders.obey(Acts(stop, levels.louder, levels.quieter, reloads.wanted if reloads is not None else None))
         if reloads is not None:
-            _reloading(reloads, nest, watch=watch)
-            reloads.herald = herald
+            _reloading(reloads, herald, nest, watch=watch and (crew is None or crew.index == 0))
         if herald is not None:
             nest.start(herald.run(runtime), "herald")
         _calm_collector()
@@ -159,16 +182,35 @@ async def serve(
             async with contextlib.AsyncExitStack() as stack:
                 if beside is not None and reloads is not None:
                     await stack.enter_async_context(beside(runtime, reloads, url(listening)))
+                if isinstance(herald, Tether):
+                    herald.listening()
                 await server.serve(sockets=[listening])
         finally:
             log.info("stopping")
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *LOUDNESS):
-                loop.remove_signal_handler(number)
+            orders.release()
     log.info("stopped")
 
 
-def _reloading(reloads: Reloads, nest: Nest, *, watch: bool) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.wanted, "signal")
+@contextlib.asynccontextmanager
+async def _posted(runtime: Runtime) -> AsyncIterator[None]:
+    """One of a crew takes what the others send, once there is somebody for all of it."""
+    if runtime.crew is None or runtime.relay is None or runtime.mates is None:
+        yield
+        return
+    post = runtime.relay.post = Post(runtime.crew)
+    try:
+        async with Nest("mates") as nest:
+            runtime.mates.start(post, nest)
+            answering(runtime.mates, runtime)
+            yield
+    finally:
+        post.stop()
+
+
+def _reloading(reloads: Reloads, herald: Herald | Tether | None, nest: Nest, *, watch: bool) -> None:
+    reloads.herald = herald
+    if isinstance(herald, Tether):
+        reloads.changed = herald.wish
     if watch:
         nest.start(reloads.watch(), "watch")
 
@@ -178,6 +220,7 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     memory.give_back()  # what reading the configuration took
+    memory.keep_some()
     gc.set_threshold(20_000, 20, 50)
 
 

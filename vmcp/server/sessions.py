@@ -21,6 +21,7 @@ from vmcp.server.inflight import InFlight
 from vmcp.server.journal import Journal, Shelf
 from vmcp.server.standing import Standing
 from vmcp.server.voice import Say, Voice
+from vmcp.state.crew import Crew
 
 
 class Session:
@@ -124,11 +125,13 @@ class Sessions:
         now: Callable[[], float],
         on_end: Callable[[Session], None] = _nothing,
         on_told: Callable[[Session, str], None] = _nothing,
+        crew: Crew | None = None,
     ) -> None:
         self._limits = limits
         self._now = now
         self._on_end = on_end
         self._on_told = on_told
+        self._crew = crew
         self._sessions: dict[str, Session] = {}
         self._owned: dict[str, int] = {}
         self._shelf = Shelf()
@@ -149,6 +152,8 @@ class Sessions:
             text = f"this server has its limit of {limit} sessions; try again later"
             raise McpError(Code.INTERNAL_ERROR, text, vmcp_code=Code.GATEWAY_ERROR)
         id_ = secrets.token_urlsafe(32)
+        if self._crew is not None:
+            id_ = self._crew.mark(id_)
         session = Session(refine(peer, session=id_), path, owner, self._now(), self._shelf)
         self._sessions[id_] = session
         self._owned[owner] = self._owned.get(owner, 0) + 1

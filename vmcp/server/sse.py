@@ -19,6 +19,7 @@ from vmcp.server.asgi import AS_EVENTS, AS_JSON, IDENTITY, ORIGIN, Header, Recei
 from vmcp.server.duplex import Duplex, Opens
 from vmcp.server.expiry import Guests
 from vmcp.server.flow import PATIENCE
+from vmcp.server.handover import Relay
 from vmcp.server.intake import Intake
 from vmcp.server.listener import GONE, LEAVES
 from vmcp.server.pulse import Pulse
@@ -35,7 +36,10 @@ def beside(faces: Iterable[str], place: str) -> dict[bytes, str]:
 class LegacySse:
     """Serves both endpoints of every face. Mutable: it has the open streams."""
 
-    def __init__(self, limits: Limits, opens: Opens, pulse: Pulse, nest: Nest, guests: Guests) -> None:
+    def __init__(
+        self, limits: Limits, opens: Opens, pulse: Pulse, nest: Nest, guests: Guests, relay: Relay | None = None
+    ) -> None:
+        self._relay = relay
         self._streams: Mapping[bytes, str] = {}
         self._messages: Mapping[bytes, str] = {}
         self._posts: Mapping[str, str] = {}
@@ -100,6 +104,8 @@ class LegacySse:
         place = self._posts[face]
         outlet = Outlet(send, self._pulse, self._limits.write_stall)
         id_ = secrets.token_urlsafe(32)
+        if self._relay is not None:
+            id_ = self._relay.mark(id_)
         try:
             async with self._opens(face, outlet.write, modern=False) as line:
                 line.origin = _origin(scope)
@@ -128,7 +134,10 @@ class LegacySse:
         if scope["method"] != "POST":
             raise Refused(405, "messages are sent here with POST", [(b"allow", b"POST")])
         body = await self._intake.read(headers, receive)
-        line = self._find(scope, face)
+        id_ = _said(scope)
+        if self._relay is not None and await self._relay.passes(scope, body, id_):
+            return
+        line = self._find(scope, face, id_)
         try:
             incoming = line.read(body)
         except McpError as error:
@@ -137,14 +146,19 @@ class LegacySse:
         await line.accept(incoming)
         await _answer(send, 202, [(b"content-type", b"text/plain"), *extra], b"Accepted")
 
-    def _find(self, scope: Scope, face: str) -> Duplex:
-        said = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("sessionId", [""])
-        line, _ = self._open.get(said[0], (None, None)) if len(said) == 1 else (None, None)
+    def _find(self, scope: Scope, face: str, id_: str) -> Duplex:
+        line, _ = self._open.get(id_, (None, None))
         identity = scope.get(IDENTITY)
         if line is None or line.path != face or visit.owner(line.identity) != visit.owner(identity):
             raise Refused(404, "this session is not known (any more); begin again with a GET")
         line.identity = identity
         return line
+
+
+def _said(scope: Scope) -> str:
+    """The id of the stream that a message is for; empty when there is none, or several."""
+    said = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("sessionId", [""])
+    return said[0] if len(said) == 1 else ""
 
 
 def _origin(scope: Scope) -> Origin | None:

@@ -81,7 +81,7 @@ class Timed(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
         super().pause_writing()
-        self.vigil.stalls(self)
+        self.vigil.stalls(self, self._served.holds if self._served is not None else 0)
 
     def resume_writing(self) -> None:
         """It has read."""

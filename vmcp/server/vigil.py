@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from vmcp.config.model import Limits
 from vmcp.server import memory
 from vmcp.server.load import Load
+from vmcp.upstream.room import SHARE, Room, room
 
 log = logging.getLogger("vmcp.server")
 
@@ -56,6 +57,7 @@ class Places(Protocol):
 class _Unread:
     size: int
     since: float
+    held: int
 
 
 class Vigil:
@@ -73,6 +75,7 @@ class Vigil:
         self._watched: set[Watched] = set()
         self._places: Places = set()
         self._unread: dict[Watched, _Unread] = {}
+        self._room = Room()
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
         self._due = 0.0
@@ -111,7 +114,7 @@ class Vigil:
     def ignore(self, connection: Watched) -> None:
         """It is somebody else's to watch, and has its place still."""
         self._watched.discard(connection)
-        self._unread.pop(connection, None)
+        self.flows(connection)
 
     def _find(self, address: str) -> str:
         """What counts as one address; nothing for one that stands for many clients."""
@@ -127,32 +130,38 @@ class Vigil:
 
     # --- who does not read
 
-    def stalls(self, connection: Watched) -> None:
-        """So much is unread that nothing more is written to it."""
-        self._unread[connection] = _Unread(connection.transport.get_write_buffer_size(), self.now)
+    def stalls(self, connection: Watched, held: int = 0) -> None:
+        """So much is unread that nothing more is written to it; ``held``: bytes that stay in memory until all of it is read."""
+        self.flows(connection)
+        size = connection.transport.get_write_buffer_size()
+        self._unread[connection] = mark = _Unread(size, self.now, max(size, held))
+        self._room.leaves_unread(mark.held)
 
     def flows(self, connection: Watched) -> None:
         """It has read."""
-        self._unread.pop(connection, None)
+        mark = self._unread.pop(connection, None)
+        if mark is not None:
+            self._room.leaves_unread(-mark.held)
 
     def stalled(self, connection: Watched) -> bool:
         """Whether it is watched for that."""
         return connection in self._unread
 
     def _press(self) -> None:
-        """Let go who takes nothing, sooner where all together leave too much."""
+        """Let go who takes nothing, sooner where all together leave too much, or others wait for room."""
         total = 0
         for connection, mark in self._unread.items():
             size = connection.transport.get_write_buffer_size()
             if size < mark.size:
                 mark.since = self.now
             mark.size = size
-            total += size
+            total += mark.held
         for connection, mark in sorted(self._unread.items(), key=lambda each: each[1].since):
-            patience = self._limits.write_stall if total <= self._limits.unread_bytes else HURRY
+            calm = total <= self._limits.unread_bytes and not self._room.wanted
+            patience = self._limits.write_stall if calm else HURRY
             if self.now - mark.since < patience:
                 break
-            total -= mark.size
+            total -= mark.held
             self.flows(connection)
             log.info("a client that does not read was let go", extra={"unread": mark.size})
             connection.transport.abort()
@@ -161,6 +170,9 @@ class Vigil:
 
     def _rise(self) -> None:
         self._last = time.monotonic()
+        if self._room is not room():
+            self._room = room()
+            self._room.limit = int(self._limits.unread_bytes * SHARE)
         self._timer = asyncio.get_running_loop().call_later(self._pace, self._on_time)
 
     def _on_time(self) -> None:
