@@ -360,6 +360,12 @@ def process() -> Iterator[Json]:
     yield lines("Open files", "Of those that it may have.", [query(files, each)], "percentunit")
     text = f"sum by (instance) (rate(python_gc_collections_total{{{AT}}}[$__rate_interval]))"
     yield lines("Garbage collections", "", [query(text, each)], "ops")
+    workers = [
+        query(f"vmcp_workers{{{AT}}}", f"{each} has"),
+        query(f"vmcp_workers_answering{{{AT}}}", f"{each} answering"),
+        query(growth("vmcp_worker_restarts_total", AT), "started again"),
+    ]
+    yield lines("Workers", "Where there are several.", workers)
     yield lines("Up since", "", [query(f"time() - process_start_time_seconds{{{AT}}}", each)], "s")
 
 

@@ -19,6 +19,7 @@ from vmcp.admin import peer
 from vmcp.admin.listening import Admin, Allowed
 from vmcp.admin.tail import Tail
 from vmcp.config.administration import AdminSpec, Ui
+from vmcp.server.mates import Mates
 from vmcp.server.reloading import Reloads, Source, Unread
 from vmcp.server.runtime import Runtime
 from vmcp.tasks import Nest
@@ -87,9 +88,10 @@ async def office(
     listen: bool = False,
     text: str = "",
     ui: Ui | None = None,
+    mates: Mates | None = None,
     **more: Any,
 ) -> AsyncIterator[Office]:
-    """A house with its admin listener; ``text`` is what its configuration file says."""
+    """A house with its admin listener; ``text`` is what its configuration file says. With ``mates`` it is one worker."""
     file = folder / "vmcp.yaml"
     file.write_text(text)
 
@@ -111,6 +113,7 @@ async def office(
     try:
         async with house(monkeypatch, backends, admin=spec, **more) as running, Nest("reload") as nest:
             reloads = Reloads(running, Source([str(file)], read), nest)
+            running.mates = mates
             async with Admin(spec, tail, allowed)(running, reloads, "http://127.0.0.1:4483"):
                 facts: Any = next(each for each in caught if each.getMessage() == "admin")
                 port = int(facts.url.rpartition(":")[2]) if listen else 0

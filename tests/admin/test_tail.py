@@ -2,7 +2,10 @@
 
 import logging
 
-from vmcp.admin.tail import KEPT, LONGEST, Tail
+import msgspec
+
+from vmcp.admin.tail import FEW, KEPT, LONGEST, Left, Tail
+from vmcp.state.estate import Estate
 
 
 def said(tail: Tail, text: str) -> None:
@@ -34,3 +37,13 @@ def test_no_line_is_endless() -> None:
     tail = Tail(logging.Formatter("%(message)s"))
     said(tail, "x" * 10 * LONGEST)
     assert len(tail.last(1)[0]) == LONGEST
+
+
+def test_what_is_left_for_another_process_are_the_last_few_with_their_numbers() -> None:
+    estate = Estate()
+    left = Left(estate, logging.Formatter("%(message)s"))
+    for number in range(FEW + 5):
+        left.emit(logging.makeLogRecord({"msg": str(number)}))
+    kept = msgspec.msgpack.decode(estate.get() or b"", type=list[tuple[int, str]])
+    assert (len(kept), kept[0], kept[-1]) == (FEW, (6, "5"), (FEW + 5, str(FEW + 4)))
+    estate.close()

@@ -46,6 +46,13 @@ class Ear:
                 return self.heard[at]
             at += 1
 
+    def quiet(self, seconds: float) -> None:
+        """Until nothing has come for so long."""
+        deadline = time.monotonic() + PATIENCE
+        while select.select([self._line], [], [], seconds)[0]:
+            assert time.monotonic() < deadline, f"still {self.heard[-3:]}"
+            self.heard.append(self._line.recv(4096).decode())
+
     def close(self) -> None:
         self._line.close()
 

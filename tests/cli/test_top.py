@@ -138,6 +138,10 @@ def test_what_others_have_said_is_no_markup() -> None:
         "now": {"requests": 0.0, "errors": 1.0, "p95": None, "inFlight": 0},
         "seconds": [0, 1],
         "total": number,
+        "workers": [
+            {"index": 0, "status": "ready", "connections": 12, "requestsInFlight": 3},
+            {"index": 1, "status": "away", "connections": 0},
+        ],
         "backends": [],
         "errors": [],
         "tools": [{"tool": "[bold]x[/bold]\x1b[31m", "backend": "", **number}],
@@ -149,6 +153,7 @@ def test_what_others_have_said_is_no_markup() -> None:
     assert "[red]n[/]" in shown
     assert "[bold]x[/bold] [31m" in shown
     assert "\x1b" not in shown
+    assert "0 ready 12 connections, 3 in flight    1 away 0 connections" in shown
 
 
 def test_a_line_of_blocks_is_highest_for_the_most() -> None:

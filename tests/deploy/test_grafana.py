@@ -119,6 +119,7 @@ def test_every_alert_says_what_to_do_and_is_tested() -> None:
     assert {rule["alert"] for rule in rules()} == {
         *("VmcpDown", "VmcpBackendDown", "VmcpCircuitOpen", "VmcpHighErrorRate"),
         *("VmcpHighLatency", "VmcpConfigReloadFailed", "VmcpNoTools", "VmcpLoopLag"),
+        "VmcpWorkersMissing",
     }
     for rule in rules():
         assert rule["annotations"].keys() == {"summary", "description"}

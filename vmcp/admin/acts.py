@@ -103,9 +103,9 @@ class Acts:
         return {"level": wanted, "before": before}
 
     def recorded(self, who: str, act: str, outcome: str = "success", /, **facts: str) -> None:
-        """Put it into the audit log, if there is one."""
+        """Put it into the audit log, if there is one. Nobody: another worker was told, which has done so."""
         auditor = self._house.current.auditor
-        if auditor is not None:
+        if auditor is not None and who:
             said = {key: cut(value) for key, value in facts.items()}
             origin = Origin("unix" if who.startswith("uid:") else "http")
             target = {"type": "admin", "method": act}

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from vmcp.admin import mates
 from vmcp.admin.acts import Data
 from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.figures import number, wanted
@@ -48,10 +49,10 @@ _PATIENCE: Final = 5.0
 async def audit(desk: Desk, asked: Asked) -> Data:
     """The last records that a filter (``q``) lets through, the newest first, and how the log is."""
     current = desk.house.current
-    spec, auditor = current.config.audit, current.auditor
+    spec = current.config.audit
     if spec is None:
         return {"enabled": False, "records": [], "last": 0}
-    told: Data = {"enabled": True, "file": spec.file, "impaired": auditor is not None and auditor.short()}
+    told: Data = {"enabled": True, "file": spec.file, **await mates.together(desk, asked.now, "impaired")}
     if spec.file is None:
         return {**told, "records": [], "last": 0, "unreadable": "it goes to standard output"}
     fits, since = wanted(asked, WORDS), number(asked, "since", 0)

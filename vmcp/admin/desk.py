@@ -4,16 +4,18 @@ The rule: whoever adds a route or a page takes what it says from here, so that t
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vmcp.admin.acts import Acts, Data
+from vmcp.admin.confluence import Streams
 from vmcp.admin.disk import Disk
 from vmcp.admin.logins import Logins
 from vmcp.admin.sightings import Sightings
 from vmcp.admin.tail import Tail
 from vmcp.admin.views import Views
 from vmcp.config.administration import Ui
+from vmcp.server.mates import Mates
 from vmcp.server.runtime import Runtime
 from vmcp.state.usage import Usage
 
@@ -38,7 +40,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Who answers. ``house`` is for routes and pages that have files of their own."""
+    """Who answers. ``house`` is for routes and pages that have files of their own; ``mates`` are the other workers, if any."""
 
     views: Views
     acts: Acts
@@ -48,6 +50,8 @@ class Desk:
     logins: Logins | None = None
     usage: Usage | None = None
     sightings: Sightings | None = None
+    mates: Mates | None = None
+    streams: Streams = field(default_factory=Streams)
 
     @property
     def may(self) -> Ui:

@@ -6,10 +6,12 @@ The rule: names and numbers, never an argument or a result. What is of this proc
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from vmcp.admin import mates
 from vmcp.admin.acts import Data
 from vmcp.admin.desk import Asked, Desk, Wrong
 from vmcp.admin.filters import Unreadable, Words, parsed
-from vmcp.server.recent import KEPT, By, rounded
+from vmcp.server.pace import Account, By, Pace
+from vmcp.server.recent import KEPT, rounded
 from vmcp.state.histogram import Calls
 from vmcp.state.usage import DAY, HOUR, Key, NoUsage
 
@@ -33,43 +35,41 @@ PERIODS: Final = (1, 7, 30, 90)
 """Days."""
 
 
-def rates(desk: Desk, _: Asked) -> Data:
+async def rates(desk: Desk, asked: Asked) -> Data:
     """How much passes now, in the last minute by the second, and in the last hour by the minute."""
-    recent = desk.house.recent
+    pace: Pace = (await mates.together(desk, asked.now, "pace"))["pace"]
     return {
-        "now": rounded(recent.now()),
-        "seconds": [rounded(each) for each in recent.seconds()],
-        "minutes": [rounded(each) for each in recent.minutes()],
-        "backends": {name: rounded(each) for name, each in recent.backends().items()},
-        "endpoints": {path: rounded(each) for path, each in recent.endpoints().items()},
-        "edges": [
-            {"endpoint": path, "backend": name, **rounded(each)} for (path, name), each in recent.edges().items()
-        ],
+        "now": rounded(pace.now()),
+        "seconds": [rounded(each) for each in pace.seconds()],
+        "minutes": [rounded(each) for each in pace.minutes()],
+        "backends": {name: rounded(each) for name, each in pace.backends().items()},
+        "endpoints": {path: rounded(each) for path, each in pace.endpoints().items()},
+        "edges": [{"endpoint": path, "backend": name, **rounded(each)} for (path, name), each in pace.edges().items()],
     }
 
 
-def traffic(desk: Desk, asked: Asked) -> Data:
+async def traffic(desk: Desk, asked: Asked) -> Data:
     """The last exchanges that a filter (``q``) lets through, the newest first."""
     fits = wanted(asked, WORDS)
-    exchanges = [rounded(each) for each in desk.house.recent.exchanges()]
+    exchanges = await mates.exchanges(desk)
     last = exchanges[-1]["number"] if exchanges else 0
     since, most = number(asked, "since", 0), number(asked, "limit", SHOWN)
     found = [each for each in reversed(exchanges) if each["number"] > since and fits(each)]
     return {"exchanges": found[:most], "matching": len(found), "of": len(exchanges), "kept": KEPT, "last": last}
 
 
-def statistics(desk: Desk, _: Asked) -> Data:
+async def statistics(desk: Desk, asked: Asked) -> Data:
     """How each method, tool, backend and group does, since the start."""
-    recent = desk.house.recent
+    account: Account = (await mates.together(desk, asked.now, "account"))["account"]
 
     def ranked(*by: By) -> list[Data]:
-        found = recent.statistics(*by).items()
+        found = account.statistics(*by).items()
         told = [dict(zip(by, key, strict=True)) | rounded(each) for key, each in found if key[0]]
         return sorted(told, key=lambda each: -each["count"])
 
     return {
-        "startedAt": round(recent.since, 3),
-        "total": next((rounded(each) for each in recent.statistics().values()), rounded(Calls().told())),
+        "startedAt": round(account.since, 3),
+        "total": next((rounded(each) for each in account.statistics().values()), rounded(Calls().told())),
         "methods": ranked("method"),
         "tools": ranked("tool", "group", "backend"),
         "backends": ranked("backend"),
@@ -84,6 +84,10 @@ async def usage(desk: Desk, asked: Asked) -> Data:
     if kept is None:
         return {"enabled": False, "days": days}
     told: Data = {"enabled": True, "days": days, "where": "memory" if kept.path is None else "file"}
+    if desk.mates is not None:
+        rows = (await mates.together(desk, asked.now, "usage", days=days))["usage"]
+        if kept.path is None:
+            return {**told, **summary(rows, days)}
     desk.house.recent.fold()
     try:
         rows = await kept.read(days * DAY)

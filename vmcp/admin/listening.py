@@ -70,21 +70,35 @@ class Admin:
 
     @asynccontextmanager
     async def __call__(self, house: Runtime, reloads: Reloads, url: str) -> AsyncIterator[None]:
-        """While the block runs, it is there. Raises ``Unsafe``."""
+        """While the block runs, it is there. Raises ``Unsafe``.
+
+        Of several workers the first has it, and the others are asked by it.
+        """
         async with AsyncExitStack() as stack:
+            if house.mates is not None and house.mates.crew.index > 0:
+                await self._answering(house, reloads, url, stack)
+                yield
+                return
             sockets, token, where = self._opened(house.config.name, stack)
             spec = self._spec.ui
             logins = Logins(where["url"], time.monotonic) if spec.enabled else None
             usage = await stack.enter_async_context(counted(house))
             acts = Acts(house, reloads)
             seen = await _seen(house, acts, stack) if spec.enabled else None
-            desk = Desk(Views(house, url), acts, self._tail, house, Disk(house, acts), logins, usage, seen)
+            desk = Desk(Views(house, url), acts, self._tail, house, Disk(house, acts), logins, usage, seen, house.mates)
             app = Door(desk, token, await _pages(desk) if spec.enabled else None)
             for each in sockets:
                 await stack.enter_async_context(_serving(app, each, self._allowed))
             if where:
                 log.info("admin", extra={**where, **({"ui": True} if logins is not None else {})})
             yield
+
+    async def _answering(self, house: Runtime, reloads: Reloads, url: str, stack: AsyncExitStack) -> None:
+        """Answer the worker that has the listener. How is loaded only here: a process that serves alone has nobody to ask."""
+        usage = await stack.enter_async_context(counted(house))
+        acts = Acts(house, reloads)
+        desk = Desk(Views(house, url), acts, self._tail, house, Disk(house, acts), usage=usage, mates=house.mates)
+        (await asyncio.to_thread(importlib.import_module, "vmcp.admin.mates")).answering(desk)
 
     def _opened(
         self, name: str, stack: AsyncExitStack

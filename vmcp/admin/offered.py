@@ -7,11 +7,13 @@ process has seen of it since it began.
 import asyncio
 from typing import Any, Final
 
+from vmcp.admin import mates
 from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.sightings import Thing
 from vmcp.routing import lock
 from vmcp.routing.catalog import Kind
 from vmcp.routing.table import RoutingTable
+from vmcp.server.pace import Account
 
 Data = dict[str, Any]
 TOOL: Final = "tool"
@@ -20,7 +22,8 @@ Used = dict[tuple[str, ...], Data]
 
 async def listing(desk: Desk, kind: Kind, asked: Asked) -> Data | None:
     """Everything of one kind, or what the query names; see ``Views.listing``. Off the loop, as there may be thousands."""
-    used = _used(desk) if kind is Kind.TOOL else {}
+    told = await mates.together(desk, asked.now, "account") if kind is Kind.TOOL else None
+    used = _used(told["account"]) if told is not None else {}
     return await asyncio.to_thread(_listed, desk, kind, asked, used)
 
 
@@ -56,9 +59,9 @@ def drift(found: lock.Drift) -> Data:
     }
 
 
-def _used(desk: Desk) -> Used:
+def _used(account: Account) -> Used:
     """By name, backend and group, since the start."""
-    found = desk.house.recent.statistics(TOOL, "backend", "group")
+    found = account.statistics(TOOL, "backend", "group")
     return {
         key: {
             "calls": each.count,

@@ -6,7 +6,7 @@ POST or DELETE, and no route makes a backend or tests a connection.
 
 from typing import Final
 
-from vmcp.admin import auditing, figures, scene, workbench
+from vmcp.admin import auditing, deeds, figures, mates, scene, workbench
 from vmcp.admin.acts import Data
 from vmcp.admin.desk import Asked, Desk, Way, Wrong
 from vmcp.admin.logins import CODE_LASTS
@@ -28,12 +28,21 @@ def _text(asked: Asked, key: str, default: str | None = None) -> str:
 async def _clear(desk: Desk, asked: Asked) -> Data:
     if asked.body.keys() - {"pattern"}:
         raise Wrong("the body may have 'pattern' and nothing else")  # a misspelt one must not clear everything
-    return await desk.acts.clear(asked.who, _text(asked, "pattern", "*"))
+    return await deeds.clear(desk, asked.who, _text(asked, "pattern", "*"))
 
 
-def _lines(desk: Desk, asked: Asked) -> Data:
-    lines, since = _number(asked, "lines", LINES), _number(asked, "since", 0)
-    return {"lines": desk.tail.last(lines, since), "last": desk.tail.count}
+async def _status(desk: Desk, asked: Asked) -> Data:
+    told: Data = (await mates.together(desk, asked.now, "status"))["status"]
+    return told
+
+
+async def _backends(desk: Desk, asked: Asked) -> Data:
+    told = await mates.together(desk, asked.now, "backends", "pace")
+    return {"backends": scene.backends(told)}
+
+
+async def _lines(desk: Desk, asked: Asked) -> Data:
+    return await mates.lines(desk, _number(asked, "lines", LINES), _number(asked, "since", 0))
 
 
 def _number(asked: Asked, key: str, default: int) -> int:
@@ -43,8 +52,8 @@ def _number(asked: Asked, key: str, default: int) -> int:
     return int(found)
 
 
-def _level(desk: Desk, asked: Asked) -> Data:
-    found = desk.acts.level(asked.who, _text(asked, "level"))
+async def _level(desk: Desk, asked: Asked) -> Data:
+    found = await deeds.level(desk, asked.who, _text(asked, "level"))
     if found is None:
         raise Wrong("'level' must be debug, info, warning or error")
     return found
@@ -59,15 +68,15 @@ def _login(desk: Desk, asked: Asked) -> Data:
 
 
 WAYS: Final[tuple[Way, ...]] = (
-    Way("GET", "status", lambda desk, _: desk.views.status()),
+    Way("GET", "status", _status),
     Way("GET", "overview", scene.overview),
-    Way("GET", "backends", lambda desk, _: {"backends": scene.backends(desk)}),
+    Way("GET", "backends", _backends),
     Way("GET", "backends/*", scene.backend),
-    Way("GET", "endpoints", lambda desk, _: scene.endpoints(desk)),
+    Way("GET", "endpoints", scene.endpoints),
     *workbench.WAYS,
-    Way("GET", "sessions", lambda desk, asked: desk.views.sessions(asked.now)),
+    Way("GET", "sessions", lambda desk, asked: mates.together(desk, asked.now, "sessions")),
     Way("GET", "config", lambda desk, _: desk.acts.config()),
-    Way("GET", "metrics", lambda desk, _: desk.views.metrics()),
+    Way("GET", "metrics", lambda desk, asked: mates.together(desk, asked.now, "metrics")),
     Way("GET", "rates", figures.rates),
     Way("GET", "traffic", figures.traffic),
     Way("GET", "statistics", figures.statistics),
@@ -75,12 +84,12 @@ WAYS: Final[tuple[Way, ...]] = (
     Way("GET", "audit", auditing.audit),
     Way("GET", "log", _lines),
     Way("POST", "login", _login),
-    Way("POST", "reload", lambda desk, asked: desk.acts.reload(asked.who)),
-    Way("POST", "drain", lambda desk, asked: desk.acts.drain(asked.who)),
-    Way("POST", "backends/*/reset", lambda desk, asked: desk.acts.reset(asked.who, asked.name)),
+    Way("POST", "reload", lambda desk, asked: deeds.reload(desk, asked.who)),
+    Way("POST", "drain", lambda desk, asked: deeds.drain(desk, asked.who)),
+    Way("POST", "backends/*/reset", lambda desk, asked: deeds.reset(desk, asked.who, asked.name)),
     Way("POST", "cache/clear", _clear),
     Way("POST", "log/level", _level),
-    Way("DELETE", "sessions/*", lambda desk, asked: desk.acts.end(asked.who, asked.name)),
+    Way("DELETE", "sessions/*", lambda desk, asked: deeds.end(desk, asked.who, asked.name)),
 )
 
 

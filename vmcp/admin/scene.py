@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from msgspec.structs import asdict
 
+from vmcp.admin import mates
 from vmcp.admin.desk import Asked, Desk
+from vmcp.admin.merging import AWAY
 from vmcp.config.model import Config
 from vmcp.protocol.revisions import Revision
-from vmcp.server.recent import Rate
+from vmcp.server.pace import Pace, Rate
 from vmcp.server.runtime import Runtime
 
 Data = dict[str, Any]
-LATELY: Final = 60.0
-"""Seconds after its last call that a client without a session is still one."""
 NAMED: Final = 5
 """Names in a sentence."""
 _QUIET: Final = Rate()
@@ -27,21 +27,27 @@ _QUIET: Final = Rate()
 
 async def overview(desk: Desk, asked: Asked) -> Data:
     """Everything at one look. ``span`` is ``hour`` for the history of an hour."""
-    house, status = desk.house, desk.views.status()
+    house, told = desk.house, await mates.together(desk, asked.now, "status", "backends", "sessions", "pace")
+    status, pace = told["status"], told["pace"]
     disk = await desk.disk.compared()
-    known = backends(desk)
+    known = backends(told)
     return {
         "status": status,
         "summary": summary(status, house.reloaded[1], disk),
         "disk": disk,
         "loadedAt": round(house.reloaded[1], 3),
-        "now": asdict(house.recent.now()),
-        "history": _history(house, asked.query.get("span", "")),
-        "clients": _clients(desk, asked.now),
-        "endpoints": _endpoints(house, status),
+        "now": asdict(pace.now()),
+        "history": _history(pace, asked.query.get("span", "")),
+        "clients": _clients(told["sessions"], pace),
+        "endpoints": _endpoints(status, pace),
         "backends": known,
-        "edges": _edges(house),
-        "attention": [*_of_house(house, status, disk, desk.acts.problems), *_of_backends(known), *_of_faces(status)],
+        "edges": _edges(house, pace),
+        "attention": [
+            *_of_house(house, status, disk, desk.acts.problems),
+            *_of_workers(status["workers"]),
+            *_of_backends(known),
+            *_of_faces(status),
+        ],
     }
 
 
@@ -58,33 +64,34 @@ def summary(status: Data, loaded: float, disk: str) -> str:
 # --- what there is
 
 
-def backends(desk: Desk) -> list[Data]:
-    """A line of each, with what passes there."""
-    rates = desk.house.recent.backends()
-    return [{**each, **_rate(rates.get(each["name"]))} for each in desk.views.backends()["backends"]]
+def backends(told: Data) -> list[Data]:
+    """A line of each, with what passes there; of the parts "backends" and "pace"."""
+    rates = told["pace"].backends()
+    return [{**each, **_rate(rates.get(each["name"]))} for each in told["backends"]]
 
 
 async def backend(desk: Desk, asked: Asked) -> Data | None:
     """All that is known of one, with how its calls did; None when there is none of this name."""
     offers = await asyncio.to_thread(list, desk.views.offers(asked.name))
-    found = desk.views.backend(asked.name, asked.now)
+    told = await mates.together(desk, asked.now, "backend", "pace", "account", about=asked.name)
+    found, pace = told["backend"], told["pace"]
     if found is None:
         return None
-    used = desk.house.recent.statistics("backend").get((asked.name,))
-    rate = _rate(desk.house.recent.backends().get(asked.name))
-    lately = [each.backends.get(asked.name, (0, 0)) for each in desk.house.recent.seconds()]
+    used = told["account"].statistics("backend").get((asked.name,))
+    rate = _rate(pace.backends().get(asked.name))
+    lately = [each.backends.get(asked.name, (0, 0)) for each in pace.seconds()]
     history = {"requests": [count for count, _ in lately], "errors": [errors for _, errors in lately]}
     usage = None if used is None else asdict(used)
     return {**found, **rate, "history": history, "usage": usage, "offers": offers}
 
 
-def endpoints(desk: Desk) -> Data:
+async def endpoints(desk: Desk, asked: Asked) -> Data:
     """What clients find at each address, and who may."""
-    house = desk.house
+    house, told = desk.house, await mates.together(desk, asked.now, "status", "pace")
     behind = {
         path: [name for name in house.backends if name in face.backends] for path, face in house.table.faces.items()
     }
-    found = [{**each, "behind": behind[each["path"]]} for each in _endpoints(house, desk.views.status())]
+    found = [{**each, "behind": behind[each["path"]]} for each in _endpoints(told["status"], told["pace"])]
     return {"endpoints": found, "access": _access(house), "checks": _checks(house.config)}
 
 
@@ -107,14 +114,14 @@ def _checks(config: Config) -> list[str]:
     return [words for words, there in applied.items() if there]
 
 
-def _endpoints(house: Runtime, status: Data) -> list[Data]:
-    rates = house.recent.endpoints()
+def _endpoints(status: Data, pace: Pace) -> list[Data]:
+    rates = pace.endpoints()
     return [{**each, **_rate(rates.get(each["path"]))} for each in status["endpoints"]]
 
 
-def _edges(house: Runtime) -> list[Data]:
+def _edges(house: Runtime, pace: Pace) -> list[Data]:
     """Who is behind which endpoint, with what passes there."""
-    rates = house.recent.edges()
+    rates = pace.edges()
     return [
         {"endpoint": path, "backend": name, **_rate(rates.get((path, name)))}
         for path, face in house.table.faces.items()
@@ -128,20 +135,19 @@ def _rate(found: Rate | None) -> Data:
     return {"requestsPerSecond": round(rate.requests, 2), "errorsPerSecond": round(rate.errors, 2)}
 
 
-def _clients(desk: Desk, now: float) -> list[Data]:
+def _clients(known: list[Data], pace: Pace) -> list[Data]:
     """By name and endpoint: those with a session, and those who called lately and have none."""
-    sessions = Counter((each["client"] or "unnamed", each["path"]) for each in desk.views.sessions(now)["sessions"])
-    callers = sorted(desk.house.recent.callers(LATELY))
-    without = [(who or "without a session", path) for who, path, revision in callers if Revision(revision).modern]
+    sessions = Counter((each["client"] or "unnamed", each["path"]) for each in known)
+    without = [(who or "without a session", path) for who, path, revision in pace.callers if Revision(revision).modern]
     return [
         *({"name": name, "endpoint": path, "sessions": count} for (name, path), count in sessions.items()),
         *({"name": name, "endpoint": path, "sessions": 0} for name, path in without),
     ]
 
 
-def _history(house: Runtime, span: str) -> Data:
+def _history(pace: Pace, span: str) -> Data:
     hour = span == "hour"
-    moments = house.recent.minutes() if hour else house.recent.seconds()
+    moments = pace.minutes() if hour else pace.seconds()
     length = 60 if hour else 1
     return {
         "span": "hour" if hour else "minute",
@@ -174,6 +180,15 @@ def _of_house(house: Runtime, status: Data, disk: str, problems: list[str]) -> I
     if drifts:
         names = _some([f"{each.backend}: {each.name}" for each in drifts])
         yield _wanting("warn", "tools", "", f"{_many(len(drifts), 'definition')} not as locked", names)
+
+
+def _of_workers(workers: list[Data]) -> Iterator[Data]:
+    for each in workers:
+        if each["status"] in AWAY:
+            why = "it is started again" if each["status"] == "away" else "it is busy, or it hangs"
+            yield _wanting("bad", "vmcp", "", f"worker {each['index']} is {each['status']}", why)
+    if len({each["config"] for each in workers if "config" in each}) > 1:
+        yield _wanting("warn", "config", "", "workers have different configurations", "reload to bring them together")
 
 
 def _of_backends(known: list[Data]) -> Iterator[Data]:

@@ -63,6 +63,7 @@ class Views:
             },
             "sessions": len(house.sessions),
             "requestsInFlight": house.current.uses.count,
+            "workers": [],
         }
 
     def _endpoint(self, path: str, face: Face) -> Data:

@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import click
 
 from vmcp.cli import instance, output
-from vmcp.state.auditlog import rotated
 from vmcp.state.chain import HEAD_BYTES, Place, Proof, read_head
+from vmcp.state.logfile import rotated
 
 OK, BROKEN, NO_INPUT, UNAVAILABLE = 0, 1, 66, 69
 _MOST = 50

@@ -29,6 +29,10 @@ def command(name: str | None, where: str | None, form: str) -> None:
         _show(backend)
 
 
+_PLACE = ("worker", "replica")
+"""What says which of several connections to a backend is meant."""
+
+
 def _only(found: instance.Instance) -> str:
     names: list[str] = [each["name"] for each in found.get("backends")["backends"]]
     if len(names) != 1:
@@ -40,16 +44,12 @@ def _show(backend: dict[str, Any]) -> None:
     facts = dict(backend["facts"])
     keys = ("name", "group", "transport", "protocolVersion", "state", "health", "why", "isolation", "required", "tags")
     output.facts({key: backend[key] for key in keys if backend[key] not in ("", None, [])})
-    for replica in facts.pop("replicas", ()):
-        click.echo(f"\nreplica {replica['replica']}")
-        _facts(replica)
+    for place in facts.pop("replicas", ()):
+        where = ", ".join(f"{key} {place[key]}" for key in _PLACE if key in place)
+        click.echo(f"\n{where}")
+        _facts(place)
     click.echo()
-    stderr = facts.pop("stderr", [])
     _facts(facts)
-    if stderr:
-        click.echo("\nlast words on stderr")
-        for line in stderr:
-            click.echo(f"  {output.plain(line)}")
     click.echo()
     output.rows(backend["offers"], ["kind", "original", "name", "state", "why"], "table")
 
@@ -59,6 +59,10 @@ def _facts(found: dict[str, Any]) -> None:
     for key, value in found.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{below}": each for below, each in value.items()}
-        elif key not in ("health", "replica"):
+        elif key not in ("health", "stderr", *_PLACE):
             flat[key] = value
     output.facts(flat)
+    if found.get("stderr"):
+        click.echo("\nlast words on stderr")
+        for line in found["stderr"]:
+            click.echo(f"  {output.plain(line)}")

@@ -97,7 +97,7 @@ class Instance:
         return answer
 
     def pid(self) -> int:
-        """Its process. Raises ``Failed`` where that cannot be known."""
+        """Its process; where several serve, the one that keeps them. Raises ``Failed`` where that cannot be known."""
         if self.where.startswith("http"):
             raise Failed("a process can be stopped over its socket only", UNREACHABLE)
         try:
@@ -105,7 +105,16 @@ class Instance:
                 said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         except OSError as error:
             raise Failed(f"nobody answers at {self.where}: {error.strerror or error}", UNREACHABLE) from None
-        return int(struct.unpack("3i", said)[0])
+        peer = int(struct.unpack("3i", said)[0])
+        told = self.get("status")["pid"]
+        return int(told) if told == _parent(peer) else peer
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return None
 
 
 def find(where: str | None) -> Instance:

@@ -1,6 +1,6 @@
 """``vmcp list``: what a running instance has: backends, what they offer, who is connected."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +33,12 @@ def command(kind: str, endpoint: str | None, where: str | None, form: str) -> No
     found = instance.find(where)
     rows = _groups(found) if kind == "groups" else _things(found, kind, endpoint)
     shown = [_narrow(each) for each in rows] if form == "table" else rows
-    output.rows(shown, COLUMNS[kind], form, name="id" if kind == "sessions" else "name")
+    output.rows(shown, columns(kind, rows), form, name="id" if kind == "sessions" else "name")
+
+
+def columns(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a table of them shows; of several workers whose each is."""
+    return [*COLUMNS[kind], *(["worker"] if any("worker" in each for each in rows) else [])]
 
 
 def _things(found: instance.Instance, kind: str, endpoint: str | None) -> list[dict[str, Any]]:

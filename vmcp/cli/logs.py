@@ -9,8 +9,9 @@ import time
 
 import msgspec
 
-from vmcp.admin.tail import Tail
+from vmcp.admin.tail import Left, Tail
 from vmcp.cli.startup import Screen, coloured, extra, worth
+from vmcp.state.crew import Common
 
 
 def configure(level: str, form: str) -> None:
@@ -25,6 +26,27 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def of_worker(index: int) -> None:
+    """Say in each line which worker it is from; what is drawn for people is drawn by the first alone."""
+
+    def told(record: logging.LogRecord) -> bool:
+        record.worker = index
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(told)
+        if isinstance(handler.formatter, Screen):
+            handler.setFormatter(screen := Screen(colour=coloured()))
+            if index:
+                handler.addFilter(screen.plain)
+
+
+def left(common: Common) -> None:
+    """What the supervisor logs from now on is left for the workers, who are asked for the last lines."""
+    if common.spoken is not None:
+        logging.getLogger("vmcp.supervisor").addHandler(Left(common.spoken, JsonLines()))
 
 
 def kept() -> Tail:

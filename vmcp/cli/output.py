@@ -16,7 +16,7 @@ from vmcp.cli.instance import coloured
 F = TypeVar("F", bound=Callable[..., Any])
 Rows = Sequence[Mapping[str, Any]]
 GOOD = {"healthy", "up", "ready", "listed", "ok", "closed"}
-BAD = {"unhealthy", "down", "quarantined", "open", "failed", "not ready"}
+BAD = {"unhealthy", "away", "silent", "down", "quarantined", "open", "failed", "not ready"}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"(?!(?:yes|no|on|off|y|n|true|false|null)$)[A-Za-z_][A-Za-z0-9_.-]*", re.IGNORECASE)
 DOUBTFUL = {"degraded", "starting", "unauthenticated", "half-open", "stopping", "unknown", "hidden"}

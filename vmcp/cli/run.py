@@ -44,7 +44,8 @@ def command(program: tuple[str, ...], paths: tuple[str, ...], port: int, endpoin
     """
     paths = paths or ("vmcp.yaml",)
     config = files.configuration(files.read(paths))
-    with _log(more["log_file"]) as log, _gateway(config, start.words(paths, None, port), log, more["wait"]) as status:
+    said = start.words(paths, None, port, workers=1)  # for one client
+    with _log(more["log_file"]) as log, _gateway(config, said, log, more["wait"]) as status:
         url = _url(status, endpoint)
         code = _run(program, {**os.environ, "VMCP_URL": url, "VMCP_ADMIN": status["socket"]})
     sys.exit(code)

@@ -56,7 +56,17 @@ def _head(told: Data, view: View) -> RenderableType:
         (_time(now["p95"]), "bold"),
         f"   {now['inFlight']} in flight   loop lag {lag}   {total['count']:,} calls since the start",
     )
-    return Group(first, numbers, Text(spark(told["seconds"]), style="cyan"), Text())
+    workers = [_workers(told["workers"])] if told.get("workers") else []
+    return Group(first, numbers, *workers, Text(spark(told["seconds"]), style="cyan"), Text())
+
+
+def _workers(workers: Sequence[Data]) -> Text:
+    """How each is, and what it has in hand."""
+    text = Text("workers ")
+    for each in workers:
+        busy = f" {each['connections']} connections, {each.get('requestsInFlight', 0)} in flight   "
+        text.append_text(Text.assemble(f" {each['index']} ", _state(each["status"]), busy))
+    return text
 
 
 def spark(points: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import click
@@ -16,7 +17,8 @@ from vmcp.cli import files, instance, logs
 from vmcp.config.model import Config
 from vmcp.errors import CannotStart
 from vmcp.server import handed, serving
-from vmcp.server.herald import heralded
+from vmcp.server.herald import Herald, heralded
+from vmcp.server.tether import Tether
 
 
 @click.command()
@@ -30,6 +32,7 @@ from vmcp.server.herald import heralded
 )
 @click.option("--host", help="Listen here instead of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of server.port; 0 is any free port.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that serve, instead of server.workers.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of operational.logLevel."
 )
@@ -38,30 +41,64 @@ from vmcp.server.herald import heralded
     "--watch/--no-watch", default=True, show_default=True, help="Reload when a file of the configuration has changed."
 )
 def command(
-    paths: tuple[str, ...], host: str | None, port: int | None, log_level: str | None, log_format: str, watch: bool
+    paths: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    log_level: str | None,
+    log_format: str,
+    watch: bool,
 ) -> None:
     """Serve a configuration. SIGHUP reloads it."""
     paths = paths or ("vmcp.yaml",)
     given = _given(host, port)
     over = _over(host, port) if given is None else _over(*handed.address(given), "socket of systemd")
+    over += _said("command line", {"workers": workers})
     config = files.configuration(_read(paths, over))
     source = _source(paths, over, log_level)
     logs.configure(log_level or config.log_level, log_format)
-    try:
-        listening = given or serving.bind(config.server)
-    except serving.PortTaken as taken:
-        click.echo(f"vmcp: {taken}{_holder(config.server.port)}", err=True)
-        sys.exit(taken.code)
+    listening = given or _bound(config)
     if sys.stderr.isatty() and log_format != "json":
-        named = f"{', '.join(paths)} ({config.digest[:6]})"
-        click.echo(f"vmcp {__version__}  ·  {named}  ·  pid {os.getpid()}", err=True)
+        click.echo(_title(paths, config), err=True)
     try:
-        admin = Admin(config.admin, logs.kept())
         with heralded(os.environ) as herald:
-            uvloop.run(serving.serve(config, listening, source, watch=watch, beside=admin, herald=herald))
+            _serve(config, listening, source, herald, watch=watch)
     except CannotStart as cannot:
         click.echo(f"vmcp: {cannot}", err=True)
         sys.exit(cannot.code)
+
+
+def _serve(
+    config: Config, listening: socket.socket, source: serving.Source, herald: Herald | None, *, watch: bool
+) -> None:
+    """To the end; with several workers, this is where each of them begins, and where the process that keeps them ends."""
+    teller: Herald | Tether | None = herald
+    crew = None
+    if config.server.workers > 1:
+        from vmcp.server.supervisor import Supervisor
+
+        keeper = Supervisor(config, listening, source, herald, watch=watch)
+        logs.left(keeper.common)
+        made = keeper.run()
+        if isinstance(made, int):
+            sys.exit(made)
+        crew, teller, config = made
+        logs.of_worker(crew.index)
+    admin = Admin(config.admin, logs.kept())
+    uvloop.run(serving.serve(config, listening, source, watch=watch, beside=admin, herald=teller, crew=crew))
+
+
+def _bound(config: Config) -> socket.socket:
+    try:
+        return serving.bind(config.server)
+    except serving.PortTaken as taken:
+        click.echo(f"vmcp: {taken}{_holder(config.server.port)}", err=True)
+        sys.exit(taken.code)
+
+
+def _title(paths: tuple[str, ...], config: Config) -> str:
+    several = f"  ·  {config.server.workers} workers" if config.server.workers > 1 else ""
+    return f"vmcp {__version__}  ·  {', '.join(paths)} ({config.digest[:6]})  ·  pid {os.getpid()}{several}"
 
 
 def _given(host: str | None, port: int | None) -> socket.socket | None:
@@ -78,7 +115,12 @@ def _given(host: str | None, port: int | None) -> socket.socket | None:
 
 def _over(host: str | None, port: int | None, who: str = "command line") -> list[tuple[str, str]]:
     """What goes over the files: where to listen."""
-    said = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    return _said(who, {"host": host, "port": port})
+
+
+def _said(who: str, words: Mapping[str, str | int | None]) -> list[tuple[str, str]]:
+    """What somebody says of the listener, as one more file."""
+    said = {key: value for key, value in words.items() if value is not None}
     return [(who, msgspec.json.encode({"server": said}).decode())] if said else []
 
 

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import click
 
 from vmcp.cli import instance, output
-from vmcp.cli.list import COLUMNS
+from vmcp.cli.list import columns
 
 
 @click.group(invoke_without_command=True)
@@ -19,7 +19,8 @@ def command(ctx: click.Context, where: str | None, form: str) -> None:
     """
     ctx.obj = where
     if ctx.invoked_subcommand is None:
-        output.rows(instance.find(where).get("sessions")["sessions"], COLUMNS["sessions"], form, name="id")
+        rows = instance.find(where).get("sessions")["sessions"]
+        output.rows(rows, columns("sessions", rows), form, name="id")
 
 
 @command.command()

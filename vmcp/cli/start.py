@@ -35,6 +35,7 @@ def options(command: F) -> F:
             ),
             click.option("--host", help="Listen here instead of server.host."),
             click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of server.port; 0 is any."),
+            click.option("--workers", type=click.IntRange(1, 256), help="Processes, instead of server.workers."),
             click.option(
                 "--log-file", type=click.Path(dir_okay=False), help="Where its log goes.  [default: in ~/.local/state]"
             ),
@@ -47,7 +48,9 @@ def options(command: F) -> F:
 
 @click.command()
 @options
-def command(paths: tuple[str, ...], host: str | None, port: int | None, log_file: str | None, wait: float) -> None:
+def command(
+    paths: tuple[str, ...], host: str | None, port: int | None, workers: int | None, log_file: str | None, wait: float
+) -> None:
     """Serve a configuration in the background; comes back when it is ready, and prints its URL.
 
     Exit codes: 0 ready, 69 it runs already or could not start, 75 not ready yet, 78 bad configuration, 66 no such file.
@@ -57,7 +60,7 @@ def command(paths: tuple[str, ...], host: str | None, port: int | None, log_file
     where = running(config.name)
     if where is not None:
         raise instance.Failed(f"{config.name} runs already, at {where}; see vmcp restart", UNAVAILABLE)
-    begin(config, words(paths, host, port), log_file, wait)
+    begin(config, words(paths, host, port, workers), log_file, wait)
 
 
 def running(name: str) -> str | None:
@@ -65,10 +68,10 @@ def running(name: str) -> str | None:
     return next((where for where, each in instance.running().items() if each == name), None)
 
 
-def words(paths: tuple[str, ...], host: str | None, port: int | None) -> list[str]:
+def words(paths: tuple[str, ...], host: str | None, port: int | None, workers: int | None = None) -> list[str]:
     """What ``vmcp serve`` is told."""
     said = [word for path in paths for word in ("--config", path)]
-    for option, value in (("--host", host), ("--port", port)):
+    for option, value in (("--host", host), ("--port", port), ("--workers", workers)):
         said += [] if value is None else [option, str(value)]
     return said
 
@@ -121,7 +124,7 @@ def awaited(started: "subprocess.Popen[bytes]", config: Config, wait: float) -> 
     status: Any = None
     while started.poll() is None:
         status = _status(started.pid, _places(config)) or status
-        if status is not None and status["ready"]:
+        if status is not None and _is_whole(status):
             return status
         if time.monotonic() > deadline:
             if status is None:
@@ -131,6 +134,11 @@ def awaited(started: "subprocess.Popen[bytes]", config: Config, wait: float) -> 
             return status
         time.sleep(EACH)
     return None
+
+
+def _is_whole(status: Any) -> bool:
+    """Whether it is ready, with all its workers."""
+    return bool(status["ready"]) and all(each["status"] not in ("away", "silent") for each in status.get("workers", ()))
 
 
 def _status(session: int, places: list[Path]) -> Any:

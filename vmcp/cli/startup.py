@@ -67,6 +67,10 @@ class Screen(logging.Formatter):
             line = f"{line}\n{self.formatException(record.exc_info)}"
         return line
 
+    def plain(self, record: logging.LogRecord) -> bool:
+        """Whether it is an event like any other, that has no lines of its own."""
+        return record.getMessage() not in self._events
+
     def _paint(self, kind: str, text: str) -> str:
         return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if self._colour else text
 

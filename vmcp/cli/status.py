@@ -1,8 +1,24 @@
 """``vmcp status``: how a running instance is, in one screen."""
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 import click
 
 from vmcp.cli import instance, output
+
+WORKERS: Final = [
+    "worker",
+    "pid",
+    "status",
+    "up for",
+    "connections",
+    "sessions",
+    "in flight",
+    "memory",
+    "restarts",
+    "config",
+]
 
 
 @click.command()
@@ -40,7 +56,10 @@ def _show(found: dict[str, object]) -> None:
         "in flight": found["requestsInFlight"],
     }
     output.facts(facts)
-    endpoints = found["endpoints"]
+    workers, endpoints = found.get("workers"), found["endpoints"]
+    if isinstance(workers, list) and workers:
+        click.echo()
+        output.rows([_worker(each) for each in workers], WORKERS, "table")
     assert isinstance(endpoints, list)
     click.echo()
     columns = ["url", "group", "tools", "prompts", "resources", "tokens", "missing"]
@@ -48,6 +67,14 @@ def _show(found: dict[str, object]) -> None:
     for each in endpoints:
         for kept in each["quarantined"]:
             click.echo(f"{each['path']}: {output.plain(kept['name'])} of {kept['backend']} is kept out: {kept['why']}")
+
+
+def _worker(each: Mapping[str, Any]) -> dict[str, Any]:
+    """For a table."""
+    told = {"worker": each["index"], **each, "in flight": each.get("requestsInFlight")}
+    if "rssBytes" in each:
+        told |= {"memory": f"{each['rssBytes'] / (1 << 20):.0f} MiB", "up for": lasting(each["ageSeconds"])}
+    return told
 
 
 def _reloads(counts: dict[str, int]) -> str:

@@ -78,6 +78,7 @@ def snapshot(found: instance.Instance, sort: str) -> Data:
         "status": status["status"],
         "uptimeSeconds": status["uptimeSeconds"],
         "sessions": status["sessions"],
+        "workers": status.get("workers", []),
         "loopLagSeconds": found.get("metrics")["metrics"].get("vmcp_load_loop_lag_seconds"),
         "now": rates["now"],
         "seconds": [each["requests"] for each in rates["seconds"]],

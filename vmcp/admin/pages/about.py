@@ -6,14 +6,14 @@ The rule: whatever acts here is a form, and there only if ``admin.ui.operate`` i
 import platform
 from typing import Final
 
-from vmcp.admin import process
+from vmcp.admin import deeds, mates, process
 from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.pages.page import LOGOUT, Made, Page, See
 from vmcp.admin.routes import BEFORE, WAYS
 
 
-def _about(desk: Desk, _: Asked) -> Made:
-    status = desk.views.status()
+async def _about(desk: Desk, asked: Asked) -> Made:
+    status = (await mates.together(desk, asked.now, "status"))["status"]
     return {
         "status": status,
         "process": process.vitals(status["pid"]),
@@ -24,18 +24,18 @@ def _about(desk: Desk, _: Asked) -> Made:
 
 
 async def _reload(desk: Desk, asked: Asked) -> Made:
-    told = await desk.acts.reload(asked.who)
+    told = await deeds.reload(desk, asked.who)
     problems = "; ".join(told["problems"])
     return See("about", f"Reload: {told['result']}{f' ({problems})' if problems else ''}")
 
 
-def _drain(desk: Desk, asked: Asked) -> Made:
-    desk.acts.drain(asked.who)
+async def _drain(desk: Desk, asked: Asked) -> Made:
+    await deeds.drain(desk, asked.who)
     return See("about", "No more traffic is let in, until vmcp is stopped.")
 
 
 async def _clear(desk: Desk, asked: Asked) -> Made:
-    told = await desk.acts.clear(asked.who, str(asked.body.get("pattern") or "*"))
+    told = await deeds.clear(desk, asked.who, str(asked.body.get("pattern") or "*"))
     return See("about", f"{told['cleared']} results were forgotten.")
 
 

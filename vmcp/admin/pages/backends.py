@@ -6,7 +6,7 @@ The rule: what a backend says of itself is shown as text.
 from typing import Any, Final
 from urllib.parse import quote
 
-from vmcp.admin import scene
+from vmcp.admin import deeds, mates, scene
 from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.pages.page import Made, Page, See
 
@@ -20,8 +20,8 @@ MOST: Final = 200
 """Things that are shown of what one offers; the pages of tools, prompts and resources have them all."""
 
 
-def _all(desk: Desk, _: Asked) -> Made:
-    return {"backends": scene.backends(desk)}
+async def _all(desk: Desk, asked: Asked) -> Made:
+    return {"backends": scene.backends(await mates.together(desk, asked.now, "backends", "pace"))}
 
 
 async def _one(desk: Desk, asked: Asked) -> Made:
@@ -39,8 +39,8 @@ def _places(found: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _reset(desk: Desk, asked: Asked) -> Made:
-    if desk.acts.reset(asked.who, asked.name) is None:
+async def _reset(desk: Desk, asked: Asked) -> Made:
+    if await deeds.reset(desk, asked.who, asked.name) is None:
         return None
     return See(f"backends/{quote(asked.name, safe='')}", "Calls are let through again.")
 

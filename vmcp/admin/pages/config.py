@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vmcp.admin import settings
+from vmcp.admin import deeds, settings
 from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.pages.page import Made, Page, See
 from vmcp.admin.pages.results import readable
@@ -39,7 +39,7 @@ def _value(each: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 async def _reload(desk: Desk, asked: Asked) -> Made:
-    done = await desk.acts.reload(asked.who)
+    done = await deeds.reload(desk, asked.who)
     return See("config", f"The files were read: {done['result']}.")
 
 

@@ -10,8 +10,8 @@ from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.pages.page import Made, Page
 
 
-def _all(desk: Desk, _: Asked) -> Made:
-    return scene.endpoints(desk)
+async def _all(desk: Desk, asked: Asked) -> Made:
+    return await scene.endpoints(desk, asked)
 
 
 PAGES: Final = (Page("GET", "endpoints", "read", "endpoints.html", _all, "Endpoints"),)

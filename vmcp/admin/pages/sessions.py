@@ -5,6 +5,7 @@ The rule: a session is called by a name of our own, never by the id with which i
 
 from typing import Final
 
+from vmcp.admin import deeds, mates
 from vmcp.admin.desk import Asked, Desk
 from vmcp.admin.pages.page import Made, Page, See
 
@@ -12,12 +13,12 @@ MOST: Final = 200
 """Lines of the table; ``vmcp sessions`` has them all."""
 
 
-def _all(desk: Desk, asked: Asked) -> Made:
-    return {**desk.views.sessions(asked.now), "most": MOST}
+async def _all(desk: Desk, asked: Asked) -> Made:
+    return {**await mates.together(desk, asked.now, "sessions"), "most": MOST}
 
 
-def _end(desk: Desk, asked: Asked) -> Made:
-    ended = desk.acts.end(asked.who, asked.name)
+async def _end(desk: Desk, asked: Asked) -> Made:
+    ended = await deeds.end(desk, asked.who, asked.name)
     return See("sessions", "The session was ended." if ended else "There is no such session any more.")
 
 

@@ -23,7 +23,7 @@ async def _statistics(desk: Desk, asked: Asked) -> Made:
         "usage": usage,
         "chart": bars(usage["series"], usage["spanSeconds"], usage["days"], time.time()) if kept else None,
         "rankings": _rankings(usage) if kept else [],
-        "here": figures.statistics(desk, asked),
+        "here": await figures.statistics(desk, asked),
         "periods": figures.PERIODS,
         "size": {"width": WIDTH, "height": HEIGHT, "bar": _BAR},
     }

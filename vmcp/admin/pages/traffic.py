@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vmcp.admin import figures
+from vmcp.admin import figures, mates
 from vmcp.admin.desk import Asked, Desk, Wrong
 from vmcp.admin.filters import Words
 from vmcp.admin.pages.charts import share
 from vmcp.admin.pages.page import Context, Made, Page
 from vmcp.protocol.outcomes import OTHER
+from vmcp.server.pace import Pace
 
 WIDTH: Final = 90
 """Of the bars of the slowest calls."""
@@ -27,17 +28,17 @@ READY: Final = (
 """Filters that are one click away."""
 
 
-def _traffic(desk: Desk, asked: Asked) -> Made:
+async def _traffic(desk: Desk, asked: Asked) -> Made:
     asked, filtering = filtered(asked, figures.WORDS)
-    shown = figures.traffic(desk, asked)
+    shown = await figures.traffic(desk, asked)
     slowest = max((each["ms"] for each in shown["exchanges"]), default=0.0)
-    recent = desk.house.recent
+    pace: Pace = (await mates.together(desk, asked.now, "pace"))["pace"]
     return {
         **shown,
         **filtering,
         "exchanges": [_drawn(each, slowest) for each in shown["exchanges"]],
-        "now": recent.now(),
-        "seconds": recent.seconds(),
+        "now": pace.now(),
+        "seconds": pace.seconds(),
         "ready": READY,
         "width": WIDTH,
     }
