@@ -166,6 +166,31 @@ def test_killed_it_leaves_no_process(place: Place) -> None:
             httpx.get(f"{url}/livez")
 
 
+def test_with_workers_it_serves_and_killed_it_leaves_no_process(place: Place) -> None:
+    with place.serving(ONE, "--workers", "2") as served:
+        client = Client(f"{served.ready()}/mcp", "2026-07-28")
+        keeper = json.loads(place.run("status", "-o", "json"))["pid"]
+        served.said(r'"msg":"ready".*"worker":0')
+        served.said(r'"msg":"ready".*"worker":1')
+        first, second = _children(keeper)
+        os.kill(first, signal.SIGKILL)
+        assert client.ask("tools/list")["tools"]
+        assert until(lambda: len(_children(keeper)) == 2 and first not in _children(keeper))
+        assert second in _children(keeper)
+        assert until(lambda: len(below(keeper)) >= 8)
+        family = served.family()
+        assert len(family) >= 9, "itself, two workers, and of each a nursery, a nurse and a child"
+        served.process.kill()
+        assert until(lambda: not any(map(alive, family)))
+    with place.serving(ONE, "--workers", "2") as served:
+        served.ready()
+        assert served.end() == 0
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_what_a_killed_one_had_unpacked_is_removed_later_by_the_next(place: Place) -> None:
     with place.serving(ONE) as served:
         served.ready()

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(__file__).resolve().parent
 MODULES = PEERS / "node_modules"
 SDK1_PYTHON = ROOT / ".venv-mcp1" / "bin" / "python"
+WORKERS = int(os.environ.get("VMCP_TEST_WORKERS", "1"))
+"""Processes of each vmcp that says nothing of it: what works with one shall work with several."""
 
 Command = Sequence[str | Path]
 
@@ -128,7 +130,8 @@ def ready(url: str) -> bool:
 def gateway(config: dict[str, Any], folder: Path) -> Iterator[str]:
     """``vmcp serve`` on this configuration, ready; stopped by SIGTERM, which must leave exit code 0 and no process."""
     port, file, log = free_port(), folder / "vmcp.yaml", folder / "vmcp.log"
-    file.write_text(json.dumps(config | {"server": {"port": port}}, indent=1), "utf-8")  # JSON is YAML
+    server = {"workers": WORKERS, **config.get("server", {}), "port": port}
+    file.write_text(json.dumps(config | {"server": server}, indent=1), "utf-8")  # JSON is YAML
 
     def told() -> str:
         return f"vmcp, exit code {child.poll()}:\n{log.read_text(errors='replace')}"

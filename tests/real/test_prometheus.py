@@ -41,6 +41,7 @@ def config(folder: Path, collector: str) -> dict[str, Any]:
     gone = {"url": f"http://127.0.0.1:{free_port()}/mcp"}
     return {
         "name": "watched",
+        "server": {"workers": 2},
         "groups": {"g": {"backends": {"box": {"command": box}, "frail": {"command": box}, "gone": gone}}},
         "incomingAuth": {
             "type": "local",
