@@ -234,6 +234,11 @@ def twice(arguments: Sequence[str]) -> int:
     return ship("twice", *arguments)
 
 
+def bench(arguments: Sequence[str]) -> int:
+    """bench [--quick]   measure vmcp beside nginx and other gateways (installed now), 20 minutes; or a few of them, 3 minutes"""
+    return run(developer(), ROOT / "bench" / "report.py", *arguments)
+
+
 def lock(arguments: Sequence[str]) -> int:
     """lock [--upgrade]  write requirements/*.lock anew from pyproject.toml and requirements/*.in"""
     compiler: tuple[str | Path, ...] = (developer(), "-m", "uv", "pip", "compile", *COMPILE, *arguments)
@@ -261,6 +266,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "zipapp": zipapp,
     "wheel": wheel,
     "twice": twice,
+    "bench": bench,
     "lock": lock,
     "help": show_help,
 }

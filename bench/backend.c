@@ -3,11 +3,12 @@
  * The one rule: it is fast because it does little, not because it cheats: id, method, tool, session and the headers of
  * 2026-07-28 are read from the request as it came, and a request that breaks them is refused.
  *
- *   gcc -O2 -o backend backend.c && ./backend PORT        (listens on 127.0.0.1 only)
+ *   gcc -O2 -o backend backend.c && ./backend PORT [N]    (listens on 127.0.0.1 only)
  *
  * Handshake revisions: `initialize` gives an Mcp-Session-Id, which every later request has to carry.
  * 2026-07-28: no session; MCP-Protocol-Version, Mcp-Method and Mcp-Name have to agree with the body.
- * Tools: echo{message}; b200, b10k, b1m give a text of that size (1k = 1,024). */
+ * Tools: echo{message}; b200, b10k, b1m and others between give a text of that size (1k = 1,024). `backend PORT N` offers
+ * N more, t0, t1 …, which do what echo does. */
 #include "wire.h"
 
 #include <arpa/inet.h>
@@ -18,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_CONNECTIONS = 4096, MAX_PIECES = 12, READ_SIZE = 65536, BIGGEST = 1024 * 1024 };
+enum { MAX_CONNECTIONS = 16384, MAX_PIECES = 12, READ_SIZE = 65536, BIGGEST = 1024 * 1024 };
 
 typedef struct {
     int fd, closing, wants_write;
@@ -32,6 +33,7 @@ typedef struct { span piece[MAX_PIECES]; int count; } message;
 static int poller;
 static unsigned long sessions_issued;
 static connection *connections[MAX_CONNECTIONS];
+static buffer more_tools; /* what tools/list says of t0, t1 … */
 static char filler[BIGGEST]; /* "0123456789abcdef " over and over; run.py expects exactly this */
 
 /* ---- JSON: find a member without building anything ---------------------------------------- */
@@ -131,14 +133,24 @@ static void finish(connection *c, message *m, int modern, int cacheable, const c
 
 /* ---- methods ---------------------------------------- */
 
+/* b200 is 200, b10k 10,240; 0 for what is no such name. */
+static size_t size_of(span tool) {
+    if (tool.len < 2 || tool.at[0] != 'b') return 0;
+    size_t size = number((span){tool.at + 1, tool.len - 1});
+    char unit = tool.at[tool.len - 1];
+    if (unit == 'k') size *= 1024;
+    if (unit == 'm') size *= 1024 * 1024;
+    return size <= BIGGEST ? size : 0;
+}
+
+static int echoes(span tool) { return same(tool, LITERAL("echo")) || (tool.len > 1 && tool.at[0] == 't'); }
+
 static void call_tool(connection *c, span id, span params, int modern) {
     span tool = unquoted(member(params, LITERAL("name"))), words;
     if (!tool.at) tool = LITERAL("");
     span arguments = member(params, LITERAL("arguments"));
-    if (same(tool, LITERAL("echo"))) words = unquoted(member(arguments, LITERAL("message")));
-    else if (same(tool, LITERAL("b200"))) words = (span){filler, 200};
-    else if (same(tool, LITERAL("b10k"))) words = (span){filler, 10 * 1024};
-    else if (same(tool, LITERAL("b1m"))) words = (span){filler, 1024 * 1024};
+    if (echoes(tool)) words = unquoted(member(arguments, LITERAL("message")));
+    else if (size_of(tool)) words = (span){filler, size_of(tool)};
     else words = (span){NULL, 0};
     if (!words.at) {
         refuse(c, "200 OK", id, "{\"code\":-32602,\"message\":\"Unknown tool or bad arguments\"}");
@@ -159,7 +171,10 @@ static void list_tools(connection *c, span id, span params, int modern) {
     message m = begin(id);
     add(&m, LITERAL(",\"result\":{\"tools\":[{\"name\":\"echo\",\"description\":\"Gives the message back\","));
     add(&m, LITERAL(SCHEMA(",\"properties\":{\"message\":{\"type\":\"string\"}},\"required\":[\"message\"]")));
-    add(&m, LITERAL(FIXED("b200") FIXED("b10k") FIXED("b1m") "]"));
+    add(&m, LITERAL(FIXED("b200") FIXED("b10k") FIXED("b1m") FIXED("b1k") FIXED("b4k") FIXED("b40k") FIXED("b100k")));
+    add(&m, LITERAL(FIXED("b400k")));
+    add(&m, (span){more_tools.data, more_tools.len});
+    add(&m, LITERAL("]"));
     finish(c, &m, modern, 1, "");
 }
 
@@ -333,8 +348,18 @@ static int listen_on(int port) {
     return fd;
 }
 
+static void offer(int count) {
+    char tool[256];
+    for (int i = 0; i < count; i++) {
+        int n = snprintf(tool, sizeof tool, ",{\"name\":\"t%d\",\"description\":\"Gives the message back, too\"," SCHEMA(
+            ",\"properties\":{\"message\":{\"type\":\"string\"}},\"required\":[\"message\"]"), i);
+        append(&more_tools, (span){tool, (size_t)n});
+    }
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2) return fprintf(stderr, "usage: backend PORT\n"), 2;
+    if (argc < 2 || argc > 3) return fprintf(stderr, "usage: backend PORT [MORE-TOOLS]\n"), 2;
+    if (argc == 3) offer(atoi(argv[2]));
     for (size_t i = 0; i < sizeof filler; i++) filler[i] = "0123456789abcdef "[i % 17];
     int listener = listen_on(atoi(argv[1]));
     poller = epoll_create1(0);

@@ -4,47 +4,36 @@
  * with `check` against the whole text, and a run ends only when every request sent has been answered: so the CPU that a
  * subject used belongs to the requests that are counted, and no work leaks into the round of the next subject.
  *
- *   gcc -O2 -o load load.c && ./load < plan        prints one line of JSON
- *
- * The plan is lines of `key value`: port, path, connections, seconds, limit (requests, 0 = no limit), grace (seconds to
- * wait for the last answers), first-id (ten digits), check (0|1), text (what the result has to hold); any number of
- * `header` and `session` (connection i uses session i); `before` and `after`: the body around the id. */
-#include "wire.h"
+ *   gcc -O2 -o load load.c && ./load < plan        prints one line of JSON; plan.h says what a plan is */
+#include "plan.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_CONNECTIONS = 1024, READ_SIZE = 262144, ID_DIGITS = 10, EDGE = 512, ENOUGH_ERRORS = 100 };
+enum { READ_SIZE = 262144, ID_DIGITS = 10, EDGE = 512, ENOUGH_ERRORS = 100 };
 
-typedef struct {
-    int port, connections, check, session_count;
-    size_t limit;
-    double seconds, grace;
-    uint64_t next_id;
-    char *path, *before, *after, *session[MAX_CONNECTIONS];
-    span text;
-    buffer headers;
-} plan;
-
-typedef struct {
+typedef struct connection connection;
+struct connection {
     int fd, busy, wants_write, number;
-    buffer in, out;
+    int accepted, told;   /* of a call whose answer comes on the stream: its 202 was read, its answer was */
+    connection *stream, *caller;   /* a connection's stream, and a stream's connection */
+    char *path;           /* where the stream says that calls go */
+    buffer in, out, events;
     size_t sent;
     size_t head, body;    /* bytes of the head, once it is there, and of the body decoded so far */
     size_t raw;           /* where the next chunk begins */
     uint64_t id;
     double began;
-} connection;
+};
 
-static plan job;
 static connection *connections;
 static int poller, busy;
 static double deadline, last_answer;
@@ -56,56 +45,6 @@ static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-__attribute__((format(printf, 2, 3))) static void add(buffer *b, const char *format, ...) {
-    va_list values;
-    va_start(values, format);
-    reserve(b, 4096);
-    int n = vsnprintf(b->data + b->len, 4096, format, values);
-    va_end(values);
-    if (n < 0 || n >= 4096) fprintf(stderr, "load: a line of the plan is too long\n"), exit(2);
-    b->len += (size_t)n;
-}
-
-/* ---- the plan ---------------------------------------- */
-
-static void add_session(const char *id) {
-    if (job.session_count < MAX_CONNECTIONS) job.session[job.session_count++] = strdup(id);
-}
-
-static void plan_line(const char *key, char *value) {
-    span k = text(key);
-    if (same(k, LITERAL("port"))) job.port = atoi(value);
-    else if (same(k, LITERAL("path"))) job.path = strdup(value);
-    else if (same(k, LITERAL("connections"))) job.connections = atoi(value);
-    else if (same(k, LITERAL("seconds"))) job.seconds = atof(value);
-    else if (same(k, LITERAL("limit"))) job.limit = strtoul(value, NULL, 10);
-    else if (same(k, LITERAL("grace"))) job.grace = atof(value);
-    else if (same(k, LITERAL("first-id"))) job.next_id = strtoull(value, NULL, 10);
-    else if (same(k, LITERAL("check"))) job.check = atoi(value);
-    else if (same(k, LITERAL("text"))) job.text = text(strdup(value));
-    else if (same(k, LITERAL("before"))) job.before = strdup(value);
-    else if (same(k, LITERAL("after"))) job.after = strdup(value);
-    else if (same(k, LITERAL("session"))) add_session(value);
-    else if (same(k, LITERAL("header"))) add(&job.headers, "%s\r\n", value);
-    else fprintf(stderr, "load: unknown key %s\n", key), exit(2);
-}
-
-static void read_plan(void) {
-    char *line = NULL;
-    size_t room = 0;
-    for (ssize_t n; (n = getline(&line, &room, stdin)) > 0;) {
-        if (line[n - 1] == '\n') line[n - 1] = 0;
-        char *value = strchr(line, ' ');
-        if (!value) fprintf(stderr, "load: no value in %s\n", line), exit(2);
-        *value++ = 0;
-        plan_line(line, value);
-    }
-    free(line);
-    if (!job.port || !job.path || !job.before || !job.after || !job.text.at || job.connections < 1 ||
-        job.connections > MAX_CONNECTIONS || job.next_id < 1000000000)
-        fprintf(stderr, "load: the plan is not complete\n"), exit(2);
 }
 
 /* ---- asking ---------------------------------------- */
@@ -125,22 +64,31 @@ static void open_connection(connection *c) {
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(c->fd, (struct sockaddr *)&a, sizeof a)) die("connect");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
     c->wants_write = 0;
+}
+
+static void attend(connection *c) {
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
     epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});
 }
 
 static void reopen(connection *c) {
     close(c->fd);
     open_connection(c);
+    attend(c);
+}
+
+static void write_head(connection *c, const char *method, const char *path, size_t length) {
+    add(&c->out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n", method, path, job.port);
+    append(&c->out, (span){job.headers.data, job.headers.len});
+    if (job.session_count) add(&c->out, "Mcp-Session-Id: %s\r\n", job.session[c->number % job.session_count]);
+    add(&c->out, "Content-Length: %zu\r\n\r\n", length);
 }
 
 static void write_request(connection *c) {
-    add(&c->out, "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n", job.path, job.port);
-    append(&c->out, (span){job.headers.data, job.headers.len});
-    if (job.session_count) add(&c->out, "Mcp-Session-Id: %s\r\n", job.session[c->number % job.session_count]);
-    add(&c->out, "Content-Length: %zu\r\n\r\n", strlen(job.before) + ID_DIGITS + strlen(job.after));
-    add(&c->out, "%s%010llu%s", job.before, (unsigned long long)c->id, job.after);
+    const char *after = job.after[c->id % (uint64_t)job.after_count];
+    write_head(c, "POST", c->path ? c->path : job.path, strlen(job.before) + ID_DIGITS + strlen(after));
+    add(&c->out, "%s%010llu%s", job.before, (unsigned long long)c->id, after);
 }
 
 static int flush(connection *c) {
@@ -172,6 +120,7 @@ static void ask(connection *c) {
     c->busy = 1;
     c->id = job.next_id++;
     c->in.len = c->out.len = c->sent = c->head = c->body = c->raw = 0;
+    c->accepted = c->told = 0;
     asked++;
     write_request(c);
     if (!flush(c)) {
@@ -217,10 +166,13 @@ static int has_id(span body, uint64_t id) {
     return at && at > body.at && at[-1] != '"';
 }
 
+static int has_status(const connection *c, const char *status) {
+    return c->in.len >= 12 && !memcmp(c->in.data + 9, status, 3);
+}
+
 static const char *wrong(const connection *c, span body) {
     span end = body.len > EDGE ? (span){body.at + body.len - EDGE, EDGE} : body;
     span first = {body.at, body.len < EDGE ? body.len : EDGE};
-    if (c->in.len < 12 || memcmp(c->in.data + 8, " 200", 4)) return "status is not 200";
     if (!has_id(body, c->id)) return "not the id that was asked";
     if (holds(first, LITERAL("\"error\":")) || holds(end, LITERAL("\"isError\":true"))) return "an error";
     if (body.len < job.text.len) return "too short";
@@ -237,14 +189,105 @@ static void note_latency(double seconds) {
     latency[answered++] = (uint32_t)(seconds * 1e6 + 0.5);
 }
 
-static void settle(connection *c) {
-    span body = {c->in.data + c->head, c->body}, head = {c->in.data, c->head};
-    const char *why = wrong(c, body);
+static void go_on(connection *c) {
     last_answer = now();
     note_latency(last_answer - c->began);
-    if (why) fail(why, body.len ? body : head);
-    if (says(head, LITERAL("connection"), LITERAL("close"))) reopen(c);
+    if (says((span){c->in.data, c->head}, LITERAL("connection"), LITERAL("close"))) reopen(c);
     ask(c);
+}
+
+static void settle(connection *c) {
+    span body = {c->in.data + c->head, c->body}, head = {c->in.data, c->head};
+    const char *why = has_status(c, "200") ? wrong(c, body) : "status is not 200";
+    if (why) fail(why, body.len ? body : head);
+    go_on(c);
+}
+
+/* ---- HTTP+SSE: the answer comes on another connection ---------------------------------------- */
+
+/* Moves every whole chunk of a stream to its events. */
+static void gather(connection *s) {
+    if (!s->head) s->head = head_length((span){s->in.data, s->in.len});
+    while (s->head) {
+        span rest = {s->in.data + s->head, s->in.len - s->head};
+        const char *eol = rest.len ? memmem(rest.at, rest.len, "\r\n", 2) : NULL;
+        if (!eol) return;
+        size_t size = strtoul(rest.at, NULL, 16), line = (size_t)(eol - rest.at) + 2;
+        if (rest.len < line + size + 2) return;
+        append(&s->events, (span){eol + 2, size});
+        memmove(s->in.data + s->head, rest.at + line + size + 2, rest.len - line - size - 2);
+        s->in.len -= line + size + 2;
+    }
+}
+
+/* The data of the first whole event and, in `length`, how much to drop then; at == NULL while there is none. */
+static span first_event(const connection *s, size_t *length) {
+    const char *end = s->events.len ? memmem(s->events.data, s->events.len, "\n\n", 2) : NULL;
+    if (!end) return (span){NULL, 0};
+    *length = (size_t)(end - s->events.data) + 2;
+    const char *data = memmem(s->events.data, *length, "data: ", 6);
+    return data ? (span){data + 6, (size_t)(end - data) - 6} : (span){end, 0};
+}
+
+static void hear(connection *s) {
+    connection *c = s->caller;
+    gather(s);
+    for (size_t length;;) {
+        span data = first_event(s, &length);
+        if (!data.at) return;
+        int ours = c->busy && !c->told && has_id(data, c->id);
+        const char *why = ours ? wrong(c, data) : NULL;
+        if (why) fail(why, data);
+        consume(&s->events, length);
+        c->told |= ours;
+        if (ours && c->accepted) go_on(c);
+    }
+}
+
+static void accept_call(connection *c) {
+    if (!has_status(c, "202")) fail("status is not 202", (span){c->in.data, c->head});
+    c->accepted = 1;
+    if (c->told) go_on(c);
+}
+
+static void read_more(connection *c) {
+    reserve(&c->in, READ_SIZE);
+    ssize_t n = recv(c->fd, c->in.data + c->in.len, READ_SIZE, 0);
+    if (n <= 0) die("no answer while a session was opened");
+    c->in.len += (size_t)n;
+}
+
+static void say(connection *c, const char *method, const char *path, const char *body) {
+    c->in.len = c->out.len = c->head = c->body = c->raw = 0;
+    write_head(c, method, path, strlen(body));
+    append(&c->out, text(body));
+    if (send(c->fd, c->out.data, c->out.len, MSG_NOSIGNAL) != (ssize_t)c->out.len) die("send");
+}
+
+static span await_event(connection *s, size_t *length) {
+    span data;
+    for (gather(s); !(data = first_event(s, length)).at; gather(s)) read_more(s);
+    return data;
+}
+
+/* Opens a stream and the session on it, one step after the other. */
+static void open_stream(connection *c) {
+    connection *s = c->stream = calloc(1, sizeof *s);
+    size_t length;
+    s->caller = c;
+    open_connection(s);
+    say(s, "GET", job.stream, "");
+    span path = await_event(s, &length);
+    c->path = strndup(path.at, path.len);
+    consume(&s->events, length);
+    for (int i = 0; i < job.hello_count; i++) {
+        for (say(c, "POST", c->path, job.hello[i]); !complete(c);) read_more(c);
+        if (!has_status(c, "202")) die("a session was refused");
+        if (!holds(text(job.hello[i]), LITERAL("\"id\":"))) continue;
+        await_event(s, &length);
+        consume(&s->events, length);
+    }
+    attend(s);
 }
 
 static void receive(connection *c) {
@@ -253,15 +296,22 @@ static void receive(connection *c) {
         ssize_t n = recv(c->fd, c->in.data + c->in.len, READ_SIZE, 0);
         if (n < 0 && errno == EAGAIN) return;
         if (n <= 0) {
+            if (c->caller) {
+                fail("the stream was closed", LITERAL(""));
+                close(c->fd);
+                return;
+            }
             if (c->busy) fail("the connection was closed", LITERAL("before the answer"));
             reopen(c);
             if (c->busy) ask(c);
             return;
         }
         c->in.len += (size_t)n;
-        if (!c->busy) return;
-        if (complete(c)) {
-            settle(c);
+        if (c->caller) hear(c);
+        else if (!c->busy) return;
+        else if (complete(c)) {
+            if (c->stream) accept_call(c);
+            else settle(c);
             return;
         }
         if (n < READ_SIZE) return;
@@ -299,7 +349,10 @@ int main(void) {
     for (int i = 0; i < job.connections; i++) {
         connections[i].number = i;
         open_connection(&connections[i]);
+        if (job.stream) open_stream(&connections[i]);
+        attend(&connections[i]);
     }
+    if (job.pause) raise(SIGSTOP);
     double began = last_answer = now();
     deadline = began + job.seconds;
     run();

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from subjects import BENCH, BENCH_PYTHON, find_program
 
-PACKAGES = {"gcc": "gcc libc6-dev", "taskset": "util-linux", "nginx": "nginx-light"}
+PACKAGES = {"gcc": "gcc libc6-dev", "taskset": "util-linux", "nginx": "nginx-light", "node": "nodejs", "npm": "npm"}
+OF_NODE = ("mcp-hub", "mcp-proxy-npm", "supergateway")
 LOCK = BENCH / "requirements.lock"
 
 
 def missing(subjects: Sequence[str]) -> str | None:
     """The command that installs what these subjects need and the machine has not, or None."""
     needed = ["gcc", "taskset"] + ["nginx"] * ("nginx" in subjects)
+    needed += ["node", "npm"] if any(name in OF_NODE for name in subjects) else []
     lacking = [PACKAGES[program] for program in needed if not find_program(program)]
     return f"apt-get install -y {' '.join(lacking)}" if lacking else None
 
@@ -29,13 +31,28 @@ def compile_programs(folder: Path) -> None:
 
 
 def fastmcp_environment() -> None:
-    """Makes `.venv-bench` from the lock, anew when the lock has changed."""
-    home = BENCH_PYTHON.parent.parent
-    stamp, digest = home / "lock.sha256", hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    """Makes `.venv-bench`."""
+    environment(BENCH_PYTHON.parent.parent, LOCK)
+
+
+def environment(home: Path, lock: Path) -> None:
+    """Makes a virtual environment from its lock, anew when the lock has changed."""
+    stamp, digest = home / "lock.sha256", hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == digest:
         return
-    sys.stderr.write("Making .venv-bench for FastMCP (once) ...\n")
+    sys.stderr.write(f"Making {home.name} (once) ...\n")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-    install = [str(BENCH_PYTHON), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(LOCK)]
-    subprocess.run(install, check=True)
+    sync = ["--quiet", "--python", str(home / "bin" / "python"), "--require-hashes", str(lock)]
+    subprocess.run([sys.executable, "-m", "uv", "pip", "sync", *sync], check=True)
     stamp.write_text(digest)
+
+
+def node_packages(folder: Path) -> None:
+    """Installs what the folder's package-lock.json names, and runs no package's own script."""
+    stamp, digest = folder / "node_modules" / "lock.sha256", hashlib.sha256((folder / "package-lock.json").read_bytes())
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    sys.stderr.write("Installing the Node peers (once) ...\n")
+    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    subprocess.run(npm, cwd=folder, check=True)
+    stamp.write_text(digest.hexdigest())

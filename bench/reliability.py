@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import scenarios
+import unread
 import upheavals
 from house import Figure
 
@@ -34,6 +35,7 @@ def plan(*, long: bool) -> Mapping[str, Scenario]:
         "reload": lambda: upheavals.reload(50 if long else 10, 60 if long else 12),
         "drain": upheavals.drain,
         "killed": upheavals.killed,
+        "unread": lambda: unread.unread(500, 30 if long else 15),
         "over": lambda: upheavals.over(30 if long else 5),
         "soak": lambda: upheavals.soak(300_000 if long else 40_000),
     }

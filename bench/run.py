@@ -7,9 +7,11 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import product
@@ -17,15 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import account
+import peers
 import prepare
 import table
 from calls import ERAS, HANDSHAKE, SIZES, Load, open_session, plan
-from subjects import RECIPES, NotReadyError, Site, Stage, Subject
+from peers import RECIPES
+from subjects import NotReadyError, Site, Stage, Subject
 from table import Cell, Round
 
 STANDARD = ("direct", "nginx", "vmcp", "fastmcp")
 CHECKED_REQUESTS = 32
-MOST_CONNECTIONS = 1024  # as in load.c
+AFTERMATH = 0.06  # seconds in which a subject does what it had put off: vmcp writes its audit log every 50 ms
+MOST_CONNECTIONS = 4096  # as in load.c
 SUCCESS, FAILED, USAGE, MISSING = 0, 1, 2, 69
 
 
@@ -39,14 +44,14 @@ class Bench:
     def __init__(self, site: Site, subjects: Sequence[Subject]) -> None:
         self._site = site
         self.subjects = subjects
-        self._sessions: dict[str, list[str]] = {}
+        self._sessions: dict[int, list[str]] = {}
         self._next_id = 1_000_000_000  # ten digits, and never twice in a session
 
     def open_sessions(self, count: int) -> None:
         """One session per connection for each subject that keeps sessions."""
         for subject in self.subjects:
-            ids = [open_session(subject.port) for _ in range(count)]
-            self._sessions[subject.name] = [session for session in ids if session]
+            ids = [] if subject.door.stream else [open_session(subject.port, subject.door) for _ in range(count)]
+            self._sessions[subject.port] = [session for session in ids if session]
 
     def check(self, subject: Subject, era: str, size: str) -> None:
         """A few calls with every answer compared byte by byte."""
@@ -56,12 +61,11 @@ class Bench:
 
     def measure(self, subject: Subject, cell: Cell, load: Load) -> Round:
         """One round of one subject."""
-        sessions = self._sessions.get(subject.name, []) if cell.era == HANDSHAKE else []
-        text = plan(subject.port, cell.era, SIZES[cell.size], load, sessions[: load.connections], self._next_id)
+        sessions = self._sessions.get(subject.port, []) if cell.era == HANDSHAKE else []
+        keys = sessions[: load.connections]
+        text = plan(subject.port, cell.era, SIZES[cell.size], load, keys, self._next_id, subject.door)
         try:
-            before = account.cpu_seconds(subject.pid)
-            told = self._generate(text)
-            cpu = account.cpu_seconds(subject.pid) - before
+            told, cpu = self._generate(text, subject.pid)
             memory = account.memory(subject.pid)
         except (subprocess.CalledProcessError, FileNotFoundError, ProcessLookupError) as cause:
             raise FaultySubjectError(f"{subject.name} cannot be reached any more: {cause}") from cause
@@ -78,24 +82,42 @@ class Bench:
             first_error=told["first_error"],
         )
 
-    def _generate(self, text: str) -> dict[str, Any]:
+    def _generate(self, text: str, pid: int) -> tuple[dict[str, Any], float]:
+        """What the generator tells, and the CPU seconds of the process from when it was connected."""
         command = ["taskset", "-c", self._site.other_cores, str(self._site.folder / "load")]
-        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, check=True, text=True)
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+            assert load.stdin
+            assert load.stdout
+            load.stdin.write(text + "pause 1\n")
+            load.stdin.close()
+            os.waitid(os.P_PID, load.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # it stops itself when it is connected
+            before = account.cpu_seconds(pid)
+            load.send_signal(signal.SIGCONT)
+            said = load.stdout.read()
+        if load.returncode:
+            raise subprocess.CalledProcessError(load.returncode, command)
+        told: dict[str, Any] = json.loads(said)
+        time.sleep(AFTERMATH)
+        return told, account.cpu_seconds(pid) - before
 
 
 def run(bench: Bench, cells: Sequence[Cell], rounds: int, seconds: float) -> dict[Cell, table.Rounds]:
-    """Checks every subject, then measures cell after cell; within a cell the subjects take turns."""
+    """Checks every subject, then measures cell after cell; within a cell the subjects take turns, and so do their copies."""
     bench.open_sessions(max(cell.connections for cell in cells))
     for subject, (era, size) in product(bench.subjects, dict.fromkeys((cell.era, cell.size) for cell in cells)):
-        bench.check(subject, era, size)
+        if era in subject.eras:
+            bench.check(subject, era, size)
     print(table.head(), flush=True)
     results: dict[Cell, table.Rounds] = {}
     for cell in cells:
-        taken: dict[str, list[Round]] = {subject.name: [] for subject in bench.subjects}
-        for _, subject in product(range(rounds), bench.subjects):
-            taken[subject.name].append(bench.measure(subject, cell, Load(cell.connections, seconds)))
+        present = [subject for subject in bench.subjects if cell.era in subject.eras]
+        taken: dict[str, list[Round]] = {subject.name: [] for subject in present}
+        for number in range(rounds):
+            turn: dict[str, list[Round]] = {name: [] for name in taken}
+            for subject in present[:: -1 if number % 2 else 1]:  # to be the first or the last is nobody's part
+                turn[subject.name].append(bench.measure(subject, cell, Load(cell.connections, seconds)))
+            for name, copies in turn.items():
+                taken[name].append(table.merged(copies))
         results[cell] = taken
         print("\n".join(table.rows(cell, taken)), flush=True)
     return results
@@ -120,6 +142,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="; ".join(f"{name}: tool {size.tool}" for name, size in SIZES.items()),
     )
     parser.add_argument("--rounds", type=int, default=3 if quick else 5)
+    parser.add_argument(
+        "--copies", type=int, default=1, help="processes of each subject, which take turns and count as one"
+    )
     parser.add_argument("--seconds", type=float, default=1.0 if quick else 2.0, help="length of one round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
     chosen = parser.parse_args(argv)
@@ -152,8 +177,7 @@ def main(argv: Sequence[str]) -> int:
     if command := prepare.missing(chosen.subjects):
         sys.stderr.write(f"programs are missing; on Debian: {command}\n")
         return MISSING
-    if any(name.startswith("fastmcp") for name in chosen.subjects):
-        prepare.fastmcp_environment()
+    peers.install(chosen.subjects)
     cells = [Cell(e, s, int(c)) for e, s, c in product(chosen.eras, chosen.sizes, chosen.connections)]
     with ExitStack() as keep:
         site = Site(Path(keep.enter_context(tempfile.TemporaryDirectory(prefix="vmcp-bench-"))), *pick_cores())
@@ -161,7 +185,8 @@ def main(argv: Sequence[str]) -> int:
         stage = Stage(site, keep)
         try:
             backend = stage.backend()
-            bench = Bench(site, [stage.subject(name, backend) for name in chosen.subjects])
+            started = product(range(chosen.copies), chosen.subjects)
+            bench = Bench(site, [stage.subject(name, backend, RECIPES[name]) for _, name in started])
             results = run(bench, cells, chosen.rounds, chosen.seconds)
         except (NotReadyError, FaultySubjectError) as error:
             sys.stderr.write(f"{error}\n")

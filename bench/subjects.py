@@ -19,12 +19,12 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from calls import KEY
+from calls import ERAS, FRONT, KEY, Door
 
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-PATIENCE = 60.0  # seconds for a subject to become ready
+PATIENCE = 180.0  # seconds for a subject to become ready: one migrates its database first
 
 NGINX_CONFIG = """
 daemon off;
@@ -32,7 +32,7 @@ worker_processes 1;
 pid {folder}/nginx.pid;
 error_log stderr error;
 {user}
-events {{ worker_connections 1024; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
@@ -79,7 +79,6 @@ incomingAuth:
   type: local
   local: {{keys: [{{subject: bench, sha256: "{key}"}}]}}
   authz: {{type: cedar, policies: ['permit(principal == Client::"bench", action, resource in Backend::"cb");']}}
-rateLimiting: {{perUser: {{maxTokens: 1000000000, refillPeriod: 1s}}}}
 audit: {{logFile: {folder}/audit.jsonl}}
 telemetry: {{enablePrometheusMetricsPath: true}}
 """
@@ -107,13 +106,19 @@ class Subject:
     name: str
     port: int
     pid: int
+    door: Door = FRONT
+    eras: Sequence[str] = ERAS
 
 
 class Recipe(NamedTuple):
-    """How to start a subject: its command, from folder, own port and backend's port; the path that says it is ready."""
+    """How to start a subject: its command, from folder, own port and backend's port; the path that says it is ready; what
+    to do then, which gives its door; the eras it speaks; whether it may use every core."""
 
     command: Callable[[Path, int, int], Command]
     ready: str | None = None
+    door: Callable[[Path, int, int], Door] = lambda _folder, _port, _backend: FRONT
+    eras: Sequence[str] = ERAS
+    everywhere: bool = False
 
 
 def find_program(name: str) -> str | None:
@@ -122,7 +127,7 @@ def find_program(name: str) -> str | None:
 
 
 def _direct(folder: Path, port: int, _backend: int) -> Command:
-    return [folder / "backend", str(port)]
+    return [folder.parent / "backend", str(port)]
 
 
 def _nginx(folder: Path, port: int, backend: int) -> Command:
@@ -135,6 +140,13 @@ def _nginx(folder: Path, port: int, backend: int) -> Command:
 def _vmcp(folder: Path, port: int, backend: int) -> Command:
     config = folder / "vmcp.yaml"
     config.write_text(VMCP_CONFIG.format(port=port, backend=backend))
+    return [sys.executable, "-m", "vmcp", "serve", "--config", config]
+
+
+def _vmcp_crew(folder: Path, port: int, backend: int) -> Command:
+    config = folder / "vmcp.yaml"
+    told = VMCP_CONFIG.format(port=port, backend=backend)
+    config.write_text(told.replace(f"port: {port}}}", f"port: {port}, workers: 2}}"))
     return [sys.executable, "-m", "vmcp", "serve", "--config", config]
 
 
@@ -157,6 +169,8 @@ RECIPES = {
     "direct": Recipe(_direct),
     "nginx": Recipe(_nginx),
     "vmcp": Recipe(_vmcp, ready="/readyz"),
+    "vmcp-2": Recipe(_vmcp_crew, ready="/readyz", everywhere=True),
+    "vmcp-2-on-1": Recipe(_vmcp_crew, ready="/readyz"),
     "vmcp-full": Recipe(_vmcp_full, ready="/readyz"),
     "fastmcp": Recipe(_fastmcp("fastest")),
     "fastmcp-default": Recipe(_fastmcp("default")),
@@ -203,18 +217,22 @@ class Stage:
     def backend(self) -> int:
         """Starts the backend that the proxies share, beside the generator; gives its port."""
         port = free_port()
-        command = _direct(self._site.folder, port, 0)
+        command = [self._site.folder / "backend", str(port)]
         self._start("backend", command, self._site.other_cores, port, None)
         return port
 
-    def subject(self, name: str, backend: int) -> Subject:
-        """Starts the named subject and waits until it is ready."""
-        port, recipe = free_port(), RECIPES[name]
-        command = recipe.command(self._site.folder, port, backend)
-        return Subject(name, port, self._start(name, command, self._site.subject_core, port, recipe.ready))
+    def subject(self, name: str, backend: int, recipe: Recipe) -> Subject:
+        """Starts a subject and waits until it is ready."""
+        port = free_port()
+        folder = self._site.folder / f"{name}-{port}"  # there may be several of one name
+        folder.mkdir()
+        command = recipe.command(folder, port, backend)
+        cores = f"{self._site.subject_core},{self._site.other_cores}" if recipe.everywhere else self._site.subject_core
+        pid = self._start(name, command, cores, port, recipe.ready)
+        return Subject(name, port, pid, recipe.door(folder, port, backend), recipe.eras)
 
     def _start(self, name: str, command: Command, cores: str, port: int, ready: str | None) -> int:
-        log = self._site.folder / f"{name}.log"
+        log = self._site.folder / f"{name}-{port}.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
                 ["taskset", "-c", cores, *command], stdout=sink, stderr=sink, cwd=ROOT, start_new_session=True
