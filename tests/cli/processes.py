@@ -81,6 +81,20 @@ class Process:
 
 
 @contextlib.contextmanager
+def heard(process: subprocess.Popen[bytes], reading: int) -> Iterator[Process]:
+    """A process of a session of its own, whose stderr is read from ``reading``; in the end nothing of that session is left."""
+    try:
+        yield Process(process, reading)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(reading)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@contextlib.contextmanager
 def serving(*arguments: str, terminal: bool = False, verb: str = "serve") -> Iterator[Process]:
     """``vmcp serve`` (or another verb) on a free port, its stderr a pipe or a terminal."""
     reading, writing = os.openpty() if terminal else os.pipe()
@@ -94,15 +108,8 @@ def serving(*arguments: str, terminal: bool = False, verb: str = "serve") -> Ite
         start_new_session=True,
     )
     os.close(writing)
-    try:
-        yield Process(process, reading)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        os.close(reading)
-        assert process.stdout is not None
-        process.stdout.close()
+    with heard(process, reading) as found:
+        yield found
 
 
 def alive(pid: int) -> bool:

@@ -6,7 +6,6 @@ Rule: it behaves as sd_notify(3) and sd_listen_fds(3) say, and whatever was star
 import contextlib
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.cli.processes import PATIENCE, Process, environment
+from tests.cli.processes import PATIENCE, Process, environment, heard
 
 HAND_OVER = """
 import os, sys
@@ -88,10 +87,5 @@ def service(
         start_new_session=True,
     )
     os.close(writing)
-    try:
-        yield Process(process, reading)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        os.close(reading)
+    with heard(process, reading) as found:
+        yield found
