@@ -94,10 +94,10 @@ class Auditor:
 
     def __init__(self, spec: AuditSpec, book: Book, key: bytes | None = None) -> None:
         self._spec = spec
-        self.book = book
+        self._book = book
         secret = hmac.digest(key or secrets.token_bytes(32), b"vmcp audit digests", "sha256")
         self.closed = spec.on_failure == "fail_closed"
-        """Whether what cannot be recorded is not served: then ``admit`` has to be asked while ``book`` is crowded or failing."""
+        """Whether what cannot be recorded is not served: then ``strained`` says whether ``admit`` has to be asked."""
         left = self._left_out = spec.leave_out | (frozenset(TYPES_TO_CHOOSE) - spec.only if spec.only else frozenset())
         self._keys = {method: None if TYPES[method][0] in left else key for method, key in _KEYS.items()}
         self._other_key = None if OTHERS[0] in left else ""
@@ -112,11 +112,17 @@ class Auditor:
 
     # --- before
 
+    @property
+    def strained(self) -> bool:
+        """Whether it is not certain that there is room for a record."""
+        book = self._book
+        return book.crowded or book.failing is not None
+
     async def admit(self, method: str) -> None:
         """Whether a request may be served now. Raises ``McpError`` where what it does could not be recorded."""
         if not self.closed or method in FREE or not self.short():
             return
-        if self.book.failing is None:
+        if self._book.failing is None:
             for _ in range(int(PATIENCE / _NAP)):
                 await asyncio.sleep(_NAP)
                 if not self.short():
@@ -129,7 +135,7 @@ class Auditor:
 
     def short(self) -> bool:
         """Whether records cannot be written at the moment, or hardly fast enough."""
-        return self.book.failing is not None or self.book.load >= BUSY
+        return self._book.failing is not None or self._book.load >= BUSY
 
     # --- after
 
@@ -179,7 +185,7 @@ class Auditor:
             seconds,
             len(result),
         )
-        self.book.note(note)
+        self._book.note(note)
         return note
 
     def _looked_at(self, result: bytes, peer: Peer) -> tuple[_Marks, bool]:
@@ -243,7 +249,7 @@ class Auditor:
             extra = {**extra, "transport": origin.transport} if origin.transport else extra
         if kind not in self._left_out:
             told = self._form.event(kind, outcome, origin, somebody, event.text(target), extra, None)
-            self.book.put(told, vital=outcome != "success")
+            self._book.put(told, vital=outcome != "success")
 
     # --- the event
 
@@ -291,7 +297,7 @@ class Auditor:
         target = event.target(path, method, named, name)
         if self._spec.requests and "arguments" in request.params:
             data = {"request": redaction.shown(request.params["arguments"], self._spec.max_data), **(data or {})}
-        self.book.put(self._form.event(kind, outcome, origin, peer, target, extra, data), vital=outcome != "success")
+        self._book.put(self._form.event(kind, outcome, origin, peer, target, extra, data), vital=outcome != "success")
 
 
 def _says(result: bytes, key: bytes, usual: bytes) -> bool:

@@ -134,7 +134,7 @@ class Exchange:
         counted = request.method != LISTEN
         uses.count += counted
         try:
-            if auditor is not None and auditor.closed and ((book := auditor.book).crowded or book.failing is not None):
+            if auditor is not None and auditor.closed and auditor.strained:
                 await auditor.admit(request.method)
             if not self._tables.settled.is_set():
                 await self._settle(request.method)
